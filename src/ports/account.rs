@@ -1,0 +1,173 @@
+//! Accounts as both planes know them, and the question for an account's state and identity.
+
+use ecdsa::VerifyingKey;
+
+use crate::{AccountId, HostId, ShardId};
+
+/// The account's status word, as in `com.atproto.sync.subscribeRepos#account`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+#[repr(u8)]
+pub enum StatusWord {
+    /// No status was given.
+    #[default]
+    None = 0,
+    Takendown = 1,
+    Suspended = 2,
+    Deleted = 3,
+    Deactivated = 4,
+    Desynchronized = 5,
+    Throttled = 6,
+    /// A word that this relay does not know: tolerated, `active` decides.
+    Other = 7,
+}
+
+impl StatusWord {
+    pub fn from_code(code: u8) -> Self {
+        match code {
+            1 => Self::Takendown,
+            2 => Self::Suspended,
+            3 => Self::Deleted,
+            4 => Self::Deactivated,
+            5 => Self::Desynchronized,
+            6 => Self::Throttled,
+            7 => Self::Other,
+            _ => Self::None,
+        }
+    }
+
+    pub fn parse(word: &str) -> Self {
+        match word {
+            "takendown" => Self::Takendown,
+            "suspended" => Self::Suspended,
+            "deleted" => Self::Deleted,
+            "deactivated" => Self::Deactivated,
+            "desynchronized" => Self::Desynchronized,
+            "throttled" => Self::Throttled,
+            _ => Self::Other,
+        }
+    }
+
+    /// The word for replies and events; `None` where there is none to tell.
+    pub fn label(self) -> Option<&'static str> {
+        match self {
+            Self::None | Self::Other => None,
+            Self::Takendown => Some("takendown"),
+            Self::Suspended => Some("suspended"),
+            Self::Deleted => Some("deleted"),
+            Self::Deactivated => Some("deactivated"),
+            Self::Desynchronized => Some("desynchronized"),
+            Self::Throttled => Some("throttled"),
+        }
+    }
+}
+
+/// What the account's own host last said of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct UpstreamStatus {
+    pub active: bool,
+    pub word: StatusWord,
+}
+
+impl UpstreamStatus {
+    pub const ACTIVE: Self = Self { active: true, word: StatusWord::None };
+
+    /// One byte for the log index and SQL: the word, and bit 7 for `active`.
+    pub fn code(self) -> u8 {
+        self.word as u8 | if self.active { 0x80 } else { 0 }
+    }
+
+    pub fn from_code(code: u8) -> Self {
+        Self { active: code & 0x80 != 0, word: StatusWord::from_code(code & 0x7f) }
+    }
+}
+
+/// What this relay's operator (or a limit) says of the account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+#[repr(u8)]
+pub enum LocalStatus {
+    #[default]
+    Active = 0,
+    Takendown = 1,
+    /// Above its host's account limit.
+    Throttled = 2,
+}
+
+impl LocalStatus {
+    pub fn from_code(code: u8) -> Self {
+        match code {
+            1 => Self::Takendown,
+            2 => Self::Throttled,
+            _ => Self::Active,
+        }
+    }
+}
+
+/// The last commit (or #sync) that moved the account's state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RepoHead {
+    /// The rev (a TID) as the 64-bit number which it encodes.
+    pub rev: u64,
+    /// SHA-256 in the CID of the MST root (`data` of the commit).
+    pub data: [u8; 32],
+    /// SHA-256 in the commit's own CID.
+    pub commit: [u8; 32],
+}
+
+/// An account's state, as stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AccountState {
+    pub id: AccountId,
+    pub host: HostId,
+    pub upstream: UpstreamStatus,
+    pub local: LocalStatus,
+    /// `None` until the first commit or #sync.
+    pub head: Option<RepoHead>,
+}
+
+/// A shard asks for what it does not hold of an account. At most one is in flight for a DID.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccountLookup {
+    pub did: Box<str>,
+    /// The shard that owns the account and gets the answer.
+    pub shard: ShardId,
+    /// The host whose event caused the question: the budget it is charged to.
+    pub sender: HostId,
+    /// A cached identity will not do: the key or the host did not fit, or the host announced a change.
+    pub fresh: bool,
+    /// The shard holds no state for the account: the answer must bring it.
+    pub state_wanted: bool,
+}
+
+/// What the DID document says, reduced to what a relay needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum IdentityAnswer {
+    Found(Identity),
+    /// A definite no: not registered, tombstoned, or a document without PDS.
+    NotFound,
+    /// No answer from the directory (time-out, 429, 5xx). Ask again later.
+    Unavailable,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The `#atproto` signing key, if the document has a usable one.
+    pub key: Option<VerifyingKey>,
+    /// The host that the document names, if this relay has a row for it.
+    pub host: Option<HostId>,
+    /// The first valid `at://` handle in `alsoKnownAs`. Not verified, only claimed.
+    pub handle: Option<Box<str>>,
+    /// Unix seconds at which the document was fetched.
+    pub fetched_at: u64,
+}
+
+/// The answer to an [`AccountLookup`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccountAnswer {
+    pub did: Box<str>,
+    /// The stored state, or a new account's if the identity names the sender as its host.
+    /// `None`: unknown account, and not to be created.
+    pub state: Option<AccountState>,
+    pub identity: IdentityAnswer,
+    /// Whether the identity was fetched for this question rather than taken from the cache.
+    pub fresh: bool,
+}

@@ -1,0 +1,93 @@
+//! Upstream hosts as both planes know them.
+
+use std::net::TcpStream;
+
+use crate::{HostId, HostSeq, RelaySeq};
+
+/// How strictly a host's commits are held to Sync 1.1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub enum Strictness {
+    #[default]
+    Strict,
+    /// Commits without `prevData` are passed on and counted.
+    Lenient,
+}
+
+/// A connected TCP socket to a host, handed to the host's home shard, which does TLS (if asked),
+/// the WebSocket handshake and all that follows.
+#[derive(Debug)]
+pub struct HostSocket {
+    pub host: HostId,
+    /// `name` or `name:port`, normalised: for the `Host` header and TLS server name.
+    pub hostname: Box<str>,
+    pub tls: bool,
+    /// Non-blocking, `TCP_NODELAY` set.
+    pub stream: TcpStream,
+    pub strictness: Strictness,
+    /// Where to go on if the shard has not had this host since the process started.
+    pub resume: HostResume,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HostResume {
+    /// The stored cursor. `None`: connect without one, at the live position.
+    pub cursor: Option<HostSeq>,
+    /// Events above the cursor that are in the log already: they are not taken again.
+    pub emitted: Vec<HostSeq>,
+}
+
+/// How far the relay is with a host; sent about every half second for hosts that moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HostProgress {
+    pub host: HostId,
+    /// Every event up to this one was refused, or is in the log and synced to disk.
+    pub cursor: Option<HostSeq>,
+    /// No event above `cursor` stands in the log at or below this number: where a restart starts
+    /// to look for events that it must not take twice.
+    pub log_floor: RelaySeq,
+    /// Frames received since the last progress report of this host.
+    pub received: u64,
+    pub forwarded: u64,
+    pub refused: u64,
+}
+
+/// Why a connection to a host ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HostFault {
+    /// Ended on our side: blocked, replaced, shutting down.
+    Stopped,
+    Tls(Box<str>),
+    /// The upgrade was refused with this HTTP status, or the reply was not HTTP (0).
+    Handshake { status: u16 },
+    /// The reply's `Server` header says that this is a relay.
+    Relay,
+    /// The host closed in order (a close frame, or end of stream).
+    Closed,
+    Io(Box<str>),
+    /// Nothing received within the read deadline.
+    Silent,
+    /// The WebSocket layer is broken (bad opcode, mask, length, fragmentation).
+    Protocol(&'static str),
+    /// A message above the limit.
+    TooLarge,
+    /// The host sent an error frame with this name (`FutureCursor`, `ConsumerTooSlow`, …).
+    ErrorFrame(Box<str>),
+}
+
+impl HostFault {
+    /// The value of the metric label `fault`.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Stopped => "stopped",
+            Self::Tls(_) => "tls",
+            Self::Handshake { .. } => "handshake",
+            Self::Relay => "relay",
+            Self::Closed => "closed",
+            Self::Io(_) => "io",
+            Self::Silent => "silent",
+            Self::Protocol(_) => "protocol",
+            Self::TooLarge => "too-large",
+            Self::ErrorFrame(_) => "error-frame",
+        }
+    }
+}
