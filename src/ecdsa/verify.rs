@@ -1,0 +1,64 @@
+//! Verification of one signature, and of all signatures of a turn.
+
+use sha2::{Digest, Sha256};
+
+use crate::{Curve, VerifyingKey, key::Point};
+
+/// One signature to check.
+#[derive(Clone, Copy, Debug)]
+pub struct Check<'a> {
+    pub key: &'a VerifyingKey,
+    /// Hashed here with SHA-256.
+    pub message: &'a [u8],
+    pub signature: &'a [u8; 64],
+}
+
+/// Half of each curve's group order, rounded down: the largest `s` that is low.
+const HALF_ORDER_K256: [u8; 32] = [
+    0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+    0x5d, 0x57, 0x6e, 0x73, 0x57, 0xa4, 0x50, 0x1d, 0xdf, 0xe9, 0x2f, 0x46, 0x68, 0x1b, 0x20, 0xa0,
+];
+const HALF_ORDER_P256: [u8; 32] = [
+    0x7f, 0xff, 0xff, 0xff, 0x80, 0x00, 0x00, 0x00, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+    0xde, 0x73, 0x7d, 0x56, 0xd3, 0x8b, 0xcf, 0x42, 0x79, 0xdc, 0xe5, 0x61, 0x7e, 0x31, 0x92, 0xa8,
+];
+
+/// Whether the signature's `s` is in the lower half. Numbers of equal length in big-endian order
+/// compare as their bytes do.
+pub fn is_low_s(curve: Curve, signature: &[u8; 64]) -> bool {
+    let half = match curve {
+        Curve::K256 => &HALF_ORDER_K256,
+        Curve::P256 => &HALF_ORDER_P256,
+    };
+    signature[32..] <= half[..]
+}
+
+/// Whether `signature` (`r‖s`) is the key's signature of the message, with low `s`.
+pub fn verify(key: &VerifyingKey, message: &[u8], signature: &[u8; 64]) -> bool {
+    if !is_low_s(key.curve(), signature) {
+        return false;
+    }
+    match &key.0 {
+        Point::K256(point) => {
+            let Ok(signature) = secp256k1::ecdsa::Signature::from_compact(signature) else {
+                return false;
+            };
+            let digest = secp256k1::Message::from_digest(Sha256::digest(message).into());
+            secp256k1::ecdsa::verify(&signature, digest, point).is_ok()
+        }
+        Point::P256(point) => ring::signature::UnparsedPublicKey::new(
+            &ring::signature::ECDSA_P256_SHA256_FIXED,
+            point,
+        )
+        .verify(message, signature)
+        .is_ok(),
+    }
+}
+
+/// Checks all signatures and leaves one verdict for each in `verdicts`, in the same order.
+///
+/// What was in `verdicts` is dropped; its room is used again.
+pub fn verify_batch(checks: &[Check<'_>], verdicts: &mut Vec<bool>) {
+    verdicts.clear();
+    verdicts.extend(checks.iter().map(|check| verify(check.key, check.message, check.signature)));
+}
