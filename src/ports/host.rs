@@ -34,6 +34,9 @@ pub struct HostResume {
     pub cursor: Option<HostSeq>,
     /// Events above the cursor that are in the log already: they are not taken again.
     pub emitted: Vec<HostSeq>,
+    /// The host began a new numbering (it answered `FutureCursor`): the shard forgets the cursor and
+    /// the window that it holds of the host and takes `cursor` instead.
+    pub reset: bool,
 }
 
 /// How far the relay is with a host; sent about every half second for hosts that moved.
