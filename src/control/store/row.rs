@@ -1,0 +1,115 @@
+//! The rows of the store, as the rest of the control plane sees them.
+
+use ecdsa::VerifyingKey;
+use ports::{AccountState, HostId, HostSeq, Strictness};
+
+/// A host's standing, in the words of `com.atproto.sync.defs#hostStatus`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub enum HostStatus {
+    #[default]
+    Active,
+    /// Dropped until it asks to be crawled again.
+    Idle,
+    /// Unreachable for long; tried again on a request to crawl it.
+    Offline,
+    /// Held back by a limit.
+    Throttled,
+    /// Never to be connected.
+    Banned,
+}
+
+impl HostStatus {
+    pub const ALL: [Self; 5] =
+        [Self::Active, Self::Idle, Self::Offline, Self::Throttled, Self::Banned];
+
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Idle => "idle",
+            Self::Offline => "offline",
+            Self::Throttled => "throttled",
+            Self::Banned => "banned",
+        }
+    }
+
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|status| status.label() == word)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostRow {
+    pub id: HostId,
+    /// `name` or `name:port`, normalised.
+    pub hostname: String,
+    pub tls: bool,
+    pub status: HostStatus,
+    pub status_reason: Option<String>,
+    /// Unix seconds.
+    pub status_since: u64,
+    pub trusted: bool,
+    /// `None`: the relay's default.
+    pub strictness: Option<Strictness>,
+    /// Every event up to this one is in the log or was refused.
+    pub cursor: Option<HostSeq>,
+    pub account_count: u64,
+    pub account_limit: u64,
+    /// Event rates; `None`: derived from the account limit.
+    pub per_second: Option<u64>,
+    pub per_hour: Option<u64>,
+    pub per_day: Option<u64>,
+    pub alerts_silenced: bool,
+    pub last_error: Option<String>,
+    /// Unix seconds.
+    pub last_error_at: Option<u64>,
+    /// Unix seconds.
+    pub created_at: u64,
+}
+
+/// A host to insert.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewHost {
+    pub hostname: String,
+    pub tls: bool,
+    pub trusted: bool,
+    pub account_limit: u64,
+    pub by_admin: bool,
+}
+
+/// Changes to a host; what is `None` stays as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HostPatch {
+    pub tls: Option<bool>,
+    /// The new status and why. `status_since` moves only if the status really changes.
+    pub status: Option<(HostStatus, Option<String>)>,
+    pub trusted: Option<bool>,
+    pub strictness: Option<Option<Strictness>>,
+    /// Sets or clears the cursor, forwards or backwards: the operator's wish.
+    pub cursor: Option<Option<HostSeq>>,
+    pub account_limit: Option<u64>,
+    pub per_second: Option<Option<u64>>,
+    pub per_hour: Option<Option<u64>>,
+    pub per_day: Option<Option<u64>>,
+    pub alerts_silenced: Option<bool>,
+    /// The last fault; its time is set along with it.
+    pub last_error: Option<String>,
+}
+
+/// A DID document, reduced to what is kept of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredIdentity {
+    pub key: Option<VerifyingKey>,
+    /// The PDS that the document names: `name` or `name:port`.
+    pub pds: Option<String>,
+    pub pds_tls: bool,
+    pub handle: Option<String>,
+    /// Unix seconds.
+    pub fetched_at: u64,
+}
+
+/// An account's row together with its DID.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccountRow {
+    pub did: String,
+    pub state: AccountState,
+}
