@@ -1,0 +1,113 @@
+//! A PLC directory: DID documents from a table, and every kind of trouble on demand.
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+};
+
+use super::http;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    None,
+    /// Every look-up is answered with this status.
+    Status(u16),
+    /// Connections are accepted and never answered.
+    Hang,
+    /// 200 with something that is not JSON.
+    Garbage,
+}
+
+#[derive(Default)]
+struct Table {
+    documents: HashMap<String, String>,
+    requests: HashMap<String, usize>,
+    fault: Option<Fault>,
+    hung: Vec<std::net::TcpStream>,
+}
+
+/// Serves `GET /{did}` on a free port.
+#[derive(Clone)]
+pub struct FakePlc {
+    table: Arc<Mutex<Table>>,
+    address: SocketAddr,
+}
+
+impl FakePlc {
+    pub fn start() -> Self {
+        let table = Arc::new(Mutex::new(Table::default()));
+        let shared = Arc::clone(&table);
+        let address = http::serve(move |request, stream| {
+            let did = request.path().trim_start_matches('/').replace("%3A", ":");
+            let mut table = shared.lock().unwrap();
+            *table.requests.entry(did.clone()).or_default() += 1;
+            match table.fault.unwrap_or(Fault::None) {
+                Fault::Status(status) => {
+                    http::reply(stream, status, "application/json", r#"{"message":"trouble"}"#);
+                }
+                Fault::Hang => table.hung.push(stream),
+                Fault::Garbage => http::reply(stream, 200, "application/json", "\u{0}not json"),
+                Fault::None => match table.documents.get(&did) {
+                    Some(document) => {
+                        http::reply(stream, 200, "application/did+ld+json", document);
+                    }
+                    None => {
+                        let body = format!(r#"{{"message":"DID not registered: {did}"}}"#);
+                        http::reply(stream, 404, "application/json", &body);
+                    }
+                },
+            }
+        });
+        Self { table, address }
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    pub fn put(&self, did: &str, document: impl Into<String>) {
+        self.table.lock().unwrap().documents.insert(did.to_owned(), document.into());
+    }
+
+    pub fn remove(&self, did: &str) {
+        self.table.lock().unwrap().documents.remove(did);
+    }
+
+    /// From now on; connections that hang are let go when the fault changes.
+    pub fn set_fault(&self, fault: Fault) {
+        let mut table = self.table.lock().unwrap();
+        table.fault = Some(fault);
+        table.hung.clear();
+    }
+
+    /// How often a DID was asked for.
+    pub fn requests(&self, did: &str) -> usize {
+        self.table.lock().unwrap().requests.get(did).copied().unwrap_or(0)
+    }
+
+    pub fn requests_in_all(&self) -> usize {
+        self.table.lock().unwrap().requests.values().sum()
+    }
+}
+
+/// A DID document as the directory gives it, for a Multikey and a PDS URL.
+pub fn document(did: &str, multibase_key: &str, handle: &str, pds_url: &str) -> String {
+    serde_json::json!({
+        "@context": ["https://www.w3.org/ns/did/v1", "https://w3id.org/security/multikey/v1"],
+        "id": did,
+        "alsoKnownAs": [format!("at://{handle}")],
+        "verificationMethod": [{
+            "id": format!("{did}#atproto"),
+            "type": "Multikey",
+            "controller": did,
+            "publicKeyMultibase": multibase_key,
+        }],
+        "service": [{
+            "id": "#atproto_pds",
+            "type": "AtprotoPersonalDataServer",
+            "serviceEndpoint": pds_url,
+        }],
+    })
+    .to_string()
+}
