@@ -6,6 +6,7 @@
 #![allow(dead_code, reason = "each test file uses its own part of the harness")]
 
 pub mod consumer;
+pub mod corpus;
 pub mod http;
 pub mod pds;
 pub mod plc;
