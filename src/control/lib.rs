@@ -6,4 +6,7 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking"))]
 
+mod link;
 pub mod store;
+
+pub use link::{Link, Shards};
