@@ -1,0 +1,5 @@
+//! Reads frames from hosts.
+
+mod frame;
+
+pub use frame::{FrameOrigin, FrameOutline, RawFrame};

@@ -1,0 +1,1 @@
+//! Starts and stops the threads of the engine.
