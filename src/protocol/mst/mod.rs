@@ -1,0 +1,1 @@
+//! The Merkle search tree of a repository.
