@@ -12,7 +12,7 @@ pub mod write;
 pub use record::check_record;
 
 use crate::{
-    cid::{CID_BYTES, Cid},
+    cid::Cid,
     error::{DecodeError, DecodeErrorKind as Kind},
 };
 
@@ -25,8 +25,6 @@ pub const KEY_BYTES_MAX: usize = 8_192;
 
 /// A CID link: tag 42, byte string of 37 bytes, multibase identity prefix.
 pub(crate) const LINK_PREFIX: [u8; 5] = [0xd8, 0x2a, 0x58, 0x25, 0x00];
-/// Bytes of a CID link.
-pub(crate) const LINK_BYTES: usize = LINK_PREFIX.len() + CID_BYTES;
 
 const NULL: u8 = 0xf6;
 const FALSE: u8 = 0xf4;
@@ -97,6 +95,20 @@ impl<'a> Reader<'a> {
     #[inline]
     pub fn finish(&self) -> Result<(), DecodeError> {
         if self.at == self.bytes.len() { Ok(()) } else { Err(self.error(Kind::Trailing)) }
+    }
+
+    /// Steps over exactly these bytes if they are next.
+    #[inline]
+    pub(crate) fn literal(&mut self, bytes: &[u8]) -> bool {
+        let found = self.bytes[self.at..].starts_with(bytes);
+        self.at += if found { bytes.len() } else { 0 };
+        found
+    }
+
+    /// Steps over bytes of whatever meaning.
+    #[inline]
+    pub(crate) fn raw(&mut self, count: usize) -> Result<&'a [u8], DecodeError> {
+        self.take(count as u64)
     }
 
     #[inline]

@@ -10,15 +10,15 @@ pub fn head(out: &mut Vec<u8>, major: Major, value: u64) {
     if value < 24 {
         out.push(major | value as u8);
     } else if let Ok(value) = u8::try_from(value) {
-        out.extend_from_slice(&[major | 24, value]);
+        out.extend_from_slice(&[major | 0x18, value]);
     } else if let Ok(value) = u16::try_from(value) {
-        out.push(major | 25);
+        out.push(major | 0x19);
         out.extend_from_slice(&value.to_be_bytes());
     } else if let Ok(value) = u32::try_from(value) {
-        out.push(major | 26);
+        out.push(major | 0x1a);
         out.extend_from_slice(&value.to_be_bytes());
     } else {
-        out.push(major | 27);
+        out.push(major | 0x1b);
         out.extend_from_slice(&value.to_be_bytes());
     }
 }

@@ -201,7 +201,7 @@ impl<'a> Ops<'a> {
     }
 }
 
-impl<'a> IntoIterator for Ops<'a> {
+impl<'a> IntoIterator for &Ops<'a> {
     type Item = Op<'a>;
     type IntoIter = OpsIter<'a>;
 
