@@ -1,0 +1,140 @@
+//! TCP sockets that come connected: a reader, a writer, and a handle that ends both.
+
+use std::{
+    cell::UnsafeCell,
+    fmt,
+    io::{self, ErrorKind},
+    net::TcpStream,
+    os::fd::{AsRawFd, RawFd},
+    rc::Rc,
+};
+
+use bytes::{Bytes, BytesMut};
+use monoio::{
+    buf::IoBufMut,
+    io::{AsyncReadRent, AsyncWriteRent, OwnedReadHalf, OwnedWriteHalf, Splitable},
+};
+
+/// The only one who reads.
+pub struct SocketReader(OwnedReadHalf<monoio::net::TcpStream>);
+
+/// The only one who writes with waiting. When it is dropped, the peer sees the end of the stream.
+pub struct SocketWriter(OwnedWriteHalf<monoio::net::TcpStream>);
+
+/// Acts on the socket at once, without waiting. Keeps the descriptor open.
+#[derive(Clone)]
+pub struct SocketHandle {
+    fd: RawFd,
+    /// So that the number in `fd` stays ours.
+    _open: Rc<UnsafeCell<monoio::net::TcpStream>>,
+}
+
+/// Takes a connected socket into this thread's runtime.
+///
+/// # Errors
+/// If it can't be registered with the driver.
+pub fn adopt(stream: TcpStream) -> io::Result<(SocketReader, SocketWriter, SocketHandle)> {
+    // io_uring fails at once on non-blocking sockets where it should wait; epoll needs them.
+    stream.set_nonblocking(monoio::utils::is_legacy())?;
+    let fd = stream.as_raw_fd();
+    let (read, write) = monoio::net::TcpStream::from_std(stream)?.into_split();
+    let handle = SocketHandle { fd, _open: Rc::clone(&read.0) };
+    Ok((SocketReader(read), SocketWriter(write), handle))
+}
+
+impl SocketReader {
+    /// Reads into the spare room of `buffer`, behind what it holds. Zero bytes: the end.
+    ///
+    /// # Panics
+    /// If there is no spare room: that could not be told from the end.
+    ///
+    /// # Cancel-safety
+    /// Must not be dropped before it is done: bytes would be lost. End it by
+    /// [`SocketHandle::shutdown`].
+    pub async fn read(&mut self, buffer: BytesMut) -> (io::Result<usize>, BytesMut) {
+        let (start, end) = (buffer.len(), buffer.capacity());
+        assert!(start < end, "a read needs room");
+        let (result, slice) = self.0.read(buffer.slice_mut(start..end)).await;
+        (result, slice.into_inner())
+    }
+}
+
+impl SocketWriter {
+    /// Waits until the kernel takes some of the bytes, and returns how many it took.
+    ///
+    /// # Cancel-safety
+    /// As [`SocketReader::read`].
+    pub async fn write(&mut self, bytes: Bytes) -> io::Result<usize> {
+        let (result, _) = self.0.write(bytes).await;
+        match result {
+            Ok(0) => Err(ErrorKind::WriteZero.into()),
+            other => other,
+        }
+    }
+}
+
+impl SocketHandle {
+    /// Ends the connection: whoever reads or writes gets the end or an error.
+    pub fn shutdown(&self) {
+        self.shutdown_how(libc::SHUT_RDWR);
+    }
+
+    /// Tells the peer that nothing more comes, behind what was written.
+    pub fn shutdown_write(&self) {
+        self.shutdown_how(libc::SHUT_WR);
+    }
+
+    fn shutdown_how(&self, how: libc::c_int) {
+        // SAFETY: `fd` is an open socket for as long as `_open` lives. An error means that the
+        // connection has ended already.
+        unsafe { libc::shutdown(self.fd, how) };
+    }
+
+    /// Hands bytes to the kernel without waiting; returns how many it took, 0 if it has no room.
+    ///
+    /// # Errors
+    /// If the connection is broken.
+    pub fn write_now(&self, bytes: &[u8]) -> io::Result<usize> {
+        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+        // SAFETY: `fd` is an open socket for as long as `_open` lives, the pointer and length are
+        // those of one slice, and the call returns before the slice's borrow ends.
+        let sent = unsafe { libc::send(self.fd, bytes.as_ptr().cast(), bytes.len(), flags) };
+        if sent >= 0 {
+            return Ok(sent as usize);
+        }
+        let error = io::Error::last_os_error();
+        match error.kind() {
+            ErrorKind::WouldBlock | ErrorKind::Interrupted => Ok(0),
+            _ => Err(error),
+        }
+    }
+
+    /// Bytes written that the peer has not acknowledged.
+    ///
+    /// # Errors
+    /// If the connection is broken.
+    pub fn unacknowledged(&self) -> io::Result<usize> {
+        let mut bytes: libc::c_int = 0;
+        // SAFETY: `fd` is an open socket for as long as `_open` lives; TIOCOUTQ stores one int.
+        let result = unsafe { libc::ioctl(self.fd, libc::TIOCOUTQ, &raw mut bytes) };
+        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(bytes.max(0) as usize) }
+    }
+}
+
+impl fmt::Debug for SocketReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SocketReader").finish()
+    }
+}
+
+impl fmt::Debug for SocketWriter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SocketWriter").finish()
+    }
+}
+
+impl fmt::Debug for SocketHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SocketHandle").field("fd", &self.fd).finish()
+    }
+}
