@@ -6,6 +6,9 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking"))]
 
+pub mod dial;
+pub mod hosts;
+pub mod identity;
 mod link;
 pub mod store;
 

@@ -24,7 +24,8 @@ pub struct HostSocket {
     /// Non-blocking, `TCP_NODELAY` set.
     pub stream: TcpStream,
     pub strictness: Strictness,
-    /// Where to go on if the shard has not had this host since the process started.
+    /// Where to go on if the shard has not had this host since the process started, or knows no
+    /// cursor of it yet.
     pub resume: HostResume,
 }
 
@@ -61,7 +62,9 @@ pub enum HostFault {
     Stopped,
     Tls(Box<str>),
     /// The upgrade was refused with this HTTP status, or the reply was not HTTP (0).
-    Handshake { status: u16 },
+    Handshake {
+        status: u16,
+    },
     /// The reply's `Server` header says that this is a relay.
     Relay,
     /// The host closed in order (a close frame, or end of stream).

@@ -1,0 +1,192 @@
+//! The HTTP client for requests to hosts and directories: bounded in time and size, no redirects,
+//! no proxies, every address through the guard.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use reqwest::{
+    Response, StatusCode,
+    dns::{Addrs, Name, Resolve, Resolving},
+    header::{HeaderMap, RETRY_AFTER},
+    redirect,
+};
+use rustls::{ClientConfig, RootCertStore};
+
+use super::{DialError, Dialer};
+
+/// Sent with all requests to hosts; the bracket is how relays recognise each other.
+pub const USER_AGENT: &str = concat!("relayered/", env!("CARGO_PKG_VERSION"), " (atproto-relay)");
+
+/// A `Retry-After` beyond this is not believed.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(600);
+
+/// Whom a client may talk to.
+#[derive(Clone, Debug)]
+pub enum Reach {
+    /// Names given by strangers: each resolved address must pass the guard.
+    Guarded(Dialer),
+    /// A server that the operator configured: anything, loopback and plain HTTP included.
+    Trusted,
+}
+
+/// A complete reply within the limits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fetched {
+    pub status: u16,
+    pub body: Vec<u8>,
+    /// The `Server` header, if it is text.
+    pub server: Option<String>,
+    /// The `Retry-After` header in seconds form.
+    pub retry_after: Option<Duration>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    #[error("body larger than {0} bytes")]
+    TooLarge(usize),
+    /// The guard refused every address of the name.
+    #[error("{0}")]
+    Refused(String),
+    #[error("no answer in time")]
+    Timeout,
+    #[error("{0}")]
+    Transport(String),
+}
+
+/// A client with one set of limits. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct HttpClient {
+    client: reqwest::Client,
+    body_bytes_max: usize,
+}
+
+impl HttpClient {
+    /// `timeout` is for the whole exchange, from DNS to the last byte of the body.
+    pub fn new(reach: Reach, timeout: Duration, body_bytes_max: usize) -> Result<Self, FetchError> {
+        let builder = reqwest::Client::builder()
+            .use_preconfigured_tls(tls_config()?)
+            .user_agent(USER_AGENT)
+            .redirect(redirect::Policy::none())
+            .timeout(timeout)
+            .connect_timeout(timeout)
+            .no_proxy();
+        let builder = match reach {
+            // Nothing is kept open to strangers.
+            Reach::Guarded(dialer) => {
+                builder.dns_resolver(Arc::new(GuardedDns(dialer))).pool_max_idle_per_host(0)
+            }
+            Reach::Trusted => builder.pool_max_idle_per_host(32),
+        };
+        let client = builder.build().map_err(|error| FetchError::Transport(chain(&error)))?;
+        Ok(Self { client, body_bytes_max })
+    }
+
+    /// # Cancel-safety
+    /// Dropping the future closes the connection.
+    pub async fn get(&self, url: &str) -> Result<Fetched, FetchError> {
+        let mut response = self
+            .client
+            .get(url)
+            .header("accept", "application/json, application/did+ld+json, */*;q=0.1")
+            .send()
+            .await
+            .map_err(|error| fetch_error(&error))?;
+        let status = response.status();
+        let server = text_header(response.headers(), "server");
+        let retry_after = retry_after(response.headers());
+        // A redirect's body and those of failures are of no interest.
+        let body =
+            if status.is_success() { self.read_body(&mut response).await? } else { Vec::new() };
+        Ok(Fetched { status: status.as_u16(), body, server, retry_after })
+    }
+
+    async fn read_body(&self, response: &mut Response) -> Result<Vec<u8>, FetchError> {
+        let announced = response.content_length().unwrap_or(0);
+        if announced > self.body_bytes_max as u64 {
+            return Err(FetchError::TooLarge(self.body_bytes_max));
+        }
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(|error| fetch_error(&error))? {
+            if body.len() + chunk.len() > self.body_bytes_max {
+                return Err(FetchError::TooLarge(self.body_bytes_max));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(body)
+    }
+}
+
+impl Fetched {
+    pub fn is_success(&self) -> bool {
+        StatusCode::from_u16(self.status).is_ok_and(|status| status.is_success())
+    }
+
+    /// Whether the `Server` header says that the peer is itself a relay.
+    pub fn is_relay(&self) -> bool {
+        self.server.as_deref().is_some_and(|server| server.contains("atproto-relay"))
+    }
+}
+
+/// Resolves names through the dialer, so that only allowed addresses come out.
+#[derive(Debug)]
+struct GuardedDns(Dialer);
+
+impl Resolve for GuardedDns {
+    fn resolve(&self, name: Name) -> Resolving {
+        let dialer = self.0.clone();
+        Box::pin(async move {
+            // The client puts the URL's port in; URLs are only made from checked host names, which
+            // have no port unless the settings allow it.
+            let addresses = dialer.resolve(name.as_str(), 443).await?;
+            let addresses = addresses.into_iter().map(|address| SocketAddr::new(address.ip(), 0));
+            Ok(Box::new(addresses.collect::<Vec<_>>().into_iter()) as Addrs)
+        })
+    }
+}
+
+/// The system's roots, or those of Mozilla where the system has none (a bare container).
+fn tls_config() -> Result<ClientConfig, FetchError> {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if roots.is_empty() {
+        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| FetchError::Transport(error.to_string()))?;
+    Ok(config.with_root_certificates(roots).with_no_client_auth())
+}
+
+fn text_header(headers: &HeaderMap, name: &str) -> Option<String> {
+    headers.get(name)?.to_str().ok().map(str::to_owned)
+}
+
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds: u64 = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds).min(RETRY_AFTER_MAX))
+}
+
+fn fetch_error(error: &reqwest::Error) -> FetchError {
+    if error.is_timeout() {
+        return FetchError::Timeout;
+    }
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(inner) = cause {
+        if let Some(DialError::Refused(refusal)) = inner.downcast_ref() {
+            return FetchError::Refused(refusal.to_string());
+        }
+        cause = inner.source();
+    }
+    FetchError::Transport(chain(error))
+}
+
+/// The error and its causes in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text = format!("{text}: {inner}");
+        cause = inner.source();
+    }
+    text
+}

@@ -1,0 +1,154 @@
+//! Requests to crawl a host: who may ask for what, and what is answered.
+
+use std::{fmt, time::Duration};
+
+use crate::dial::{FetchError, Fetched, HostAddress, HostnameError, HttpClient};
+
+/// Who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Caller {
+    /// Anybody, through `com.atproto.sync.requestCrawl`.
+    Public,
+    /// The operator: no daily limit, no switch, and hosts without TLS.
+    Admin,
+}
+
+/// What a request led to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Crawl {
+    /// A connection stands or is being made: nothing was to be done.
+    Connected,
+    /// The host was known, an attempt is made now.
+    Retried,
+    /// The host is new.
+    Added,
+}
+
+/// Why a request is refused. Nothing remains of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CrawlRefusal {
+    Hostname(HostnameError),
+    /// Requests from the public are switched off.
+    Disabled,
+    Banned,
+    /// The host answers no `describeServer`.
+    Unreachable(String),
+    /// The host is a relay.
+    Relay,
+    /// The limit of new hosts a day is used up, or too many requests are being looked at.
+    RateLimited {
+        retry_after: Duration,
+    },
+    /// The store failed.
+    Internal(String),
+}
+
+impl CrawlRefusal {
+    /// The error name of the XRPC reply.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Hostname(_) => "InvalidRequest",
+            Self::Disabled => "Forbidden",
+            Self::Banned => "HostBanned",
+            Self::Unreachable(_) | Self::Relay => "HostNotFound",
+            Self::RateLimited { .. } => "RateLimitExceeded",
+            Self::Internal(_) => "InternalServerError",
+        }
+    }
+
+    /// The HTTP status of the reply.
+    pub fn status(&self) -> u16 {
+        match self {
+            Self::Hostname(_) | Self::Unreachable(_) | Self::Relay => 400,
+            Self::Disabled | Self::Banned => 403,
+            Self::RateLimited { .. } => 429,
+            Self::Internal(_) => 500,
+        }
+    }
+
+    /// For the `Retry-After` header.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::RateLimited { retry_after } => Some(*retry_after),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for CrawlRefusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Hostname(error) => error.fmt(f),
+            Self::Disabled => f.write_str("this relay takes no requests to crawl at present"),
+            Self::Banned => f.write_str("this host is banned"),
+            Self::Unreachable(reason) => {
+                write!(f, "the host does not answer com.atproto.server.describeServer: {reason}")
+            }
+            Self::Relay => f.write_str("the host is a relay, not a PDS"),
+            Self::RateLimited { .. } => {
+                f.write_str("no more new hosts for now; hosts that are known are not affected")
+            }
+            // The particulars are for the log, not for strangers.
+            Self::Internal(_) => f.write_str("the request could not be carried out"),
+        }
+    }
+}
+
+impl std::error::Error for CrawlRefusal {}
+
+/// Asks the host whether it is a PDS.
+///
+/// # Cancel-safety
+/// Dropping the future ends the request.
+pub(super) async fn probe(client: &HttpClient, address: &HostAddress) -> Result<(), CrawlRefusal> {
+    let url = format!("{}/xrpc/com.atproto.server.describeServer", address.http_origin());
+    judge(client.get(&url).await)
+}
+
+fn judge(result: Result<Fetched, FetchError>) -> Result<(), CrawlRefusal> {
+    let reply = result.map_err(|error| CrawlRefusal::Unreachable(error.to_string()))?;
+    if reply.is_relay() {
+        return Err(CrawlRefusal::Relay);
+    }
+    if !reply.is_success() {
+        return Err(CrawlRefusal::Unreachable(format!("HTTP status {}", reply.status)));
+    }
+    let object: Result<serde_json::Map<String, serde_json::Value>, _> =
+        serde_json::from_slice(&reply.body);
+    match object {
+        Ok(_) => Ok(()),
+        Err(_) => Err(CrawlRefusal::Unreachable("the reply is not a JSON object".to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reply(status: u16, body: &str, server: Option<&str>) -> Result<Fetched, FetchError> {
+        let server = server.map(str::to_owned);
+        Ok(Fetched { status, body: body.into(), server, retry_after: None })
+    }
+
+    #[test]
+    fn only_a_describe_server_reply_passes() {
+        assert_eq!(judge(reply(200, r#"{"did":"did:web:a.com"}"#, None)), Ok(()));
+        assert_eq!(judge(reply(200, "{}", Some("nginx"))), Ok(()));
+        assert_eq!(
+            judge(reply(200, "{}", Some("indigo-relay/1 (atproto-relay)"))),
+            Err(CrawlRefusal::Relay)
+        );
+        // Also where the relay does not know the method.
+        assert_eq!(judge(reply(501, "", Some("x (atproto-relay)"))), Err(CrawlRefusal::Relay));
+        for bad in [
+            reply(404, "{}", None),
+            reply(302, "", None),
+            reply(200, "<html>", None),
+            reply(200, "[]", None),
+            Err(FetchError::Timeout),
+            Err(FetchError::TooLarge(9)),
+        ] {
+            assert!(matches!(judge(bad), Err(CrawlRefusal::Unreachable(_))));
+        }
+    }
+}

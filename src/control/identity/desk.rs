@@ -1,0 +1,418 @@
+//! The identity desk: answers from the cache, joins those who ask the same, and decides what is
+//! fetched when. Pure: no IO, time is an argument.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use ecdsa::VerifyingKey;
+use ports::HostId;
+use protocol::{did_doc::Endpoint, syntax::did};
+
+use super::{
+    IdentityConfig, IdentityStats,
+    cache::Cache,
+    queue::{FairQueue, TokenBucket},
+};
+
+/// A DID document as far as a relay needs it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Document {
+    pub key: Option<VerifyingKey>,
+    /// Absent: the account has no PDS.
+    pub pds: Option<Endpoint>,
+    pub handle: Option<Box<str>>,
+    /// Unix seconds.
+    pub fetched_at: u64,
+}
+
+/// How a fetch ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum FetchOutcome {
+    Found(Document),
+    /// A definite no.
+    NotFound,
+    /// No answer worth the name.
+    Unavailable {
+        retry_after: Option<Duration>,
+    },
+}
+
+/// What those who asked are told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Answer {
+    pub(super) result: AnswerResult,
+    /// Fetched for this question.
+    pub(super) fresh: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum AnswerResult {
+    Found(Arc<Document>),
+    NotFound,
+    Unavailable,
+}
+
+/// A question.
+#[derive(Debug)]
+pub(super) struct Ask<'a> {
+    pub(super) did: &'a str,
+    pub(super) sender: HostId,
+    pub(super) fresh: bool,
+    /// What the store holds, and how old it is.
+    pub(super) stored: Option<(Document, Duration)>,
+}
+
+/// A directory to ask, with places for requests under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Method {
+    Plc = 0,
+    Web = 1,
+}
+
+/// What a DID's last fetch led to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    Found,
+    NotFound,
+    Failed,
+}
+
+#[derive(Debug)]
+struct Entry {
+    /// The last good document, also while newer fetches fail.
+    document: Option<Arc<Document>>,
+    verdict: Verdict,
+    /// Until then the verdict stands without asking again.
+    expires: Instant,
+    /// When the last fetch ended; `None`: the document came from the store.
+    fetched: Option<Instant>,
+}
+
+impl Entry {
+    fn result(&self, fresh_wanted: bool) -> AnswerResult {
+        match (self.verdict, &self.document) {
+            (Verdict::Found, Some(document)) => AnswerResult::Found(Arc::clone(document)),
+            (Verdict::NotFound, _) => AnswerResult::NotFound,
+            // The old document is better than none, unless it is known not to do.
+            (Verdict::Failed, Some(document)) if !fresh_wanted => {
+                AnswerResult::Found(Arc::clone(document))
+            }
+            _ => AnswerResult::Unavailable,
+        }
+    }
+}
+
+/// A DID that is being found out about.
+#[derive(Debug)]
+struct Pending<T> {
+    /// Who waits, and whether only a fresh answer will do.
+    waiters: Vec<(T, bool)>,
+    sender: HostId,
+    method: Method,
+    /// `None`: under way.
+    queued_at: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Lane {
+    queue: FairQueue<Box<str>>,
+    in_flight: usize,
+    in_flight_max: usize,
+    by_sender: HashMap<HostId, usize>,
+    by_sender_max: usize,
+    bucket: TokenBucket,
+    /// Failures since the last reply; only counted for a directory shared by all.
+    failures: u32,
+    /// Nothing is sent before.
+    open_at: Instant,
+    shared: bool,
+}
+
+/// So many failures in a row mean that the directory is in trouble.
+const FAILURES_TROUBLE: u32 = 5;
+/// The longest pause between trials of a directory in trouble that names no time itself.
+const TROUBLE_PAUSE_MAX: Duration = Duration::from_secs(15);
+
+impl Lane {
+    fn in_trouble(&self) -> bool {
+        self.failures >= FAILURES_TROUBLE
+    }
+
+    fn next_send(&self, now: Instant) -> Option<Instant> {
+        let places = if self.in_trouble() { 1 } else { self.in_flight_max };
+        if self.in_flight >= places || !self.queue.has(|sender| self.is_free(sender)) {
+            return None;
+        }
+        Some(self.bucket.next(now).max(self.open_at))
+    }
+
+    fn pop(&mut self) -> Option<(HostId, Box<str>)> {
+        let (by_sender, max) = (&self.by_sender, self.by_sender_max);
+        self.queue.pop(|sender| by_sender.get(&sender).is_none_or(|count| *count < max))
+    }
+
+    fn is_free(&self, sender: HostId) -> bool {
+        self.by_sender.get(&sender).is_none_or(|count| *count < self.by_sender_max)
+    }
+
+    fn begin(&mut self, sender: HostId) {
+        self.in_flight += 1;
+        *self.by_sender.entry(sender).or_default() += 1;
+    }
+
+    fn end(&mut self, sender: HostId) {
+        self.in_flight -= 1;
+        if let Some(count) = self.by_sender.get_mut(&sender) {
+            *count -= 1;
+            if *count == 0 {
+                self.by_sender.remove(&sender);
+            }
+        }
+    }
+
+    fn note(&mut self, outcome: &FetchOutcome, now: Instant) {
+        if !self.shared {
+            return;
+        }
+        let FetchOutcome::Unavailable { retry_after } = outcome else {
+            self.failures = 0;
+            return;
+        };
+        if let Some(pause) = retry_after {
+            self.open_at = self.open_at.max(now + *pause);
+        }
+        // Requests that were under way together count once.
+        if self.failures < FAILURES_TROUBLE || now >= self.open_at {
+            self.failures = self.failures.saturating_add(1);
+            if let Some(level) = self.failures.checked_sub(FAILURES_TROUBLE) {
+                let pause = Duration::from_secs(1 << level.min(4)).min(TROUBLE_PAUSE_MAX);
+                self.open_at = self.open_at.max(now + pause);
+            }
+        }
+    }
+}
+
+/// `T` is whatever the driver needs to give an answer back.
+#[derive(Debug)]
+pub(super) struct Desk<T> {
+    config: IdentityConfig,
+    cache: Cache<Entry>,
+    pending: HashMap<Box<str>, Pending<T>>,
+    lanes: [Lane; 2],
+    /// When those in the queues have waited long enough, in order.
+    deadlines: VecDeque<(Instant, Box<str>)>,
+    answers: VecDeque<(T, Answer)>,
+    stats: IdentityStats,
+}
+
+impl<T> Desk<T> {
+    pub(super) fn new(config: IdentityConfig, now: Instant) -> Self {
+        let lane = |in_flight_max, by_sender_max, rate: f64, burst: f64, shared| Lane {
+            queue: FairQueue::new(config.queue_per_sender_max, config.queue_max),
+            in_flight: 0,
+            in_flight_max,
+            by_sender: HashMap::new(),
+            by_sender_max,
+            bucket: TokenBucket::new(rate, burst, now),
+            failures: 0,
+            open_at: now,
+            shared,
+        };
+        let plc_rate = f64::from(config.plc_requests_per_second);
+        let web = config.web_in_flight_max;
+        let lanes = [
+            lane(config.plc_in_flight_max, config.plc_in_flight_max, plc_rate, plc_rate, true),
+            // Each did:web is a server of its sender's choice, which may be slow on purpose.
+            lane(web, web.div_ceil(8), 1e6, 1e6, false),
+        ];
+        Self {
+            cache: Cache::new(config.cache_entries_max),
+            config,
+            pending: HashMap::new(),
+            lanes,
+            deadlines: VecDeque::new(),
+            answers: VecDeque::new(),
+            stats: IdentityStats::default(),
+        }
+    }
+
+    /// Takes a question; the answer comes out of [`Desk::poll_answer`], now or later.
+    pub(super) fn handle_ask(&mut self, ask: Ask<'_>, ticket: T, now: Instant) {
+        let Some(method) = method(ask.did) else {
+            let answer = Answer { result: AnswerResult::NotFound, fresh: false };
+            self.answers.push_back((ticket, answer));
+            return;
+        };
+        self.take_stored(ask.did, ask.stored, now);
+        if let Some(result) = self.from_cache(ask.did, ask.fresh, method, now) {
+            self.stats.hits += 1;
+            self.answers.push_back((ticket, Answer { result, fresh: false }));
+            return;
+        }
+        if let Some(pending) = self.pending.get_mut(ask.did) {
+            self.stats.joined += 1;
+            pending.waiters.push((ticket, ask.fresh));
+            return;
+        }
+        let did: Box<str> = ask.did.into();
+        if !self.lane(method).queue.push(ask.sender, did.clone()) {
+            self.stats.turned_away += 1;
+            let result = self.fallback(&did, ask.fresh);
+            self.answers.push_back((ticket, Answer { result, fresh: false }));
+            return;
+        }
+        self.deadlines.push_back((now + self.config.queue_wait_max, did.clone()));
+        let pending = Pending {
+            waiters: vec![(ticket, ask.fresh)],
+            sender: ask.sender,
+            method,
+            queued_at: Some(now),
+        };
+        self.pending.insert(did, pending);
+    }
+
+    /// The next DID to fetch, which thereby is under way.
+    pub(super) fn poll_fetch(&mut self, now: Instant) -> Option<(Box<str>, Method)> {
+        for lane in &mut self.lanes {
+            while lane.next_send(now).is_some_and(|at| at <= now) {
+                let Some((_, did)) = lane.pop() else { break };
+                // Those who gave up waiting are in the queue but no longer here.
+                let Some(pending) = self.pending.get_mut(&did) else { continue };
+                if pending.queued_at.take().is_none() {
+                    continue;
+                }
+                lane.bucket.take(now);
+                lane.begin(pending.sender);
+                return Some((did, pending.method));
+            }
+        }
+        None
+    }
+
+    pub(super) fn handle_fetched(&mut self, did: &str, outcome: FetchOutcome, now: Instant) {
+        let Some(pending) = self.pending.remove(did) else { return };
+        let lane = self.lane(pending.method);
+        lane.end(pending.sender);
+        lane.note(&outcome, now);
+        let previous = self.cache.get(did).and_then(|entry| entry.document.take());
+        let (verdict, document, ttl) = match outcome {
+            FetchOutcome::Found(document) => {
+                self.stats.found += 1;
+                (Verdict::Found, Some(Arc::new(document)), self.config.ttl_found)
+            }
+            FetchOutcome::NotFound => {
+                self.stats.not_found += 1;
+                (Verdict::NotFound, None, self.config.ttl_not_found)
+            }
+            FetchOutcome::Unavailable { .. } => {
+                self.stats.unavailable += 1;
+                (Verdict::Failed, previous, self.config.ttl_failed)
+            }
+        };
+        let entry = Entry { document, verdict, expires: now + ttl, fetched: Some(now) };
+        for (ticket, fresh_wanted) in pending.waiters {
+            let fresh = verdict != Verdict::Failed;
+            let answer = Answer { result: entry.result(fresh_wanted), fresh };
+            self.answers.push_back((ticket, answer));
+        }
+        self.cache.insert(did, entry);
+    }
+
+    /// Lets those go who have waited in a queue for too long.
+    pub(super) fn handle_timeout(&mut self, now: Instant) {
+        while self.deadlines.front().is_some_and(|(at, _)| *at <= now) {
+            let Some((at, did)) = self.deadlines.pop_front() else { return };
+            let due = |pending: &Pending<T>| {
+                pending.queued_at.is_some_and(|queued| queued + self.config.queue_wait_max <= at)
+            };
+            if !self.pending.get(&did).is_some_and(due) {
+                continue;
+            }
+            let Some(pending) = self.pending.remove(&did) else { continue };
+            for (ticket, fresh) in pending.waiters {
+                self.stats.turned_away += 1;
+                let result = self.fallback(&did, fresh);
+                self.answers.push_back((ticket, Answer { result, fresh: false }));
+            }
+        }
+    }
+
+    pub(super) fn poll_answer(&mut self) -> Option<(T, Answer)> {
+        self.answers.pop_front()
+    }
+
+    pub(super) fn next_timeout(&self, now: Instant) -> Option<Instant> {
+        let deadline = self.deadlines.front().map(|(at, _)| *at);
+        self.lanes.iter().filter_map(|lane| lane.next_send(now)).chain(deadline).min()
+    }
+
+    pub(super) fn stats(&self) -> IdentityStats {
+        IdentityStats {
+            cached: self.cache.len() as u64,
+            queued: self.lanes.iter().map(|lane| lane.queue.len() as u64).sum(),
+            in_flight: self.lanes.iter().map(|lane| lane.in_flight as u64).sum(),
+            directory_in_trouble: self.lanes.iter().any(Lane::in_trouble),
+            ..self.stats.clone()
+        }
+    }
+
+    fn lane(&mut self, method: Method) -> &mut Lane {
+        let [plc, web] = &mut self.lanes;
+        match method {
+            Method::Plc => plc,
+            Method::Web => web,
+        }
+    }
+
+    /// What the store holds is as good as the cache, as far as it is not too old.
+    fn take_stored(&mut self, did: &str, stored: Option<(Document, Duration)>, now: Instant) {
+        let Some((document, age)) = stored else { return };
+        if self.cache.get(did).is_none() {
+            let entry = Entry {
+                document: Some(Arc::new(document)),
+                verdict: Verdict::Found,
+                expires: now + self.config.ttl_found.saturating_sub(age),
+                fetched: None,
+            };
+            self.cache.insert(did, entry);
+        }
+    }
+
+    fn from_cache(
+        &mut self,
+        did: &str,
+        fresh: bool,
+        method: Method,
+        now: Instant,
+    ) -> Option<AnswerResult> {
+        let gap = self.config.fresh_gap;
+        let lane = self.lane(method);
+        let closed = lane.in_trouble() && now < lane.open_at;
+        let entry = self.cache.get(did)?;
+        if fresh {
+            let recent = entry.fetched.is_some_and(|at| now < at + gap);
+            return recent.then(|| entry.result(true));
+        }
+        // With the directory known to be down, an old document is used without waiting for that.
+        let stale = closed && entry.document.is_some();
+        (now < entry.expires || stale).then(|| entry.result(false))
+    }
+
+    fn fallback(&mut self, did: &str, fresh: bool) -> AnswerResult {
+        match self.cache.get(did).and_then(|entry| entry.document.clone()) {
+            Some(document) if !fresh => AnswerResult::Found(document),
+            _ => AnswerResult::Unavailable,
+        }
+    }
+}
+
+/// How to resolve the DID; `None` if it can't be, whatever a directory may say.
+fn method(text: &str) -> Option<Method> {
+    if did::is_plc(text) {
+        return Some(Method::Plc);
+    }
+    did::web_authority(text).map(|_| Method::Web)
+}

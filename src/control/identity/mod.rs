@@ -1,0 +1,301 @@
+//! Identities: which key signs for a DID, and which host holds its repository.
+//!
+//! Shards ask through [`Resolver::answer`]. One task owns cache and queues: one look-up at a time for
+//! a DID, bounded ones in all, in turn by the host that caused them, at a pace that the directory
+//! bears. While the directory is in trouble, what was known goes on to hold.
+
+mod cache;
+mod desk;
+mod fetch;
+mod queue;
+#[cfg(test)]
+mod tests;
+
+use std::time::{Duration, Instant};
+
+use ports::{AccountAnswer, AccountLookup, HostId, Identity, IdentityAnswer};
+use protocol::did_doc::Endpoint;
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinSet,
+    time::sleep_until,
+};
+
+pub use desk::Document;
+
+use crate::{
+    dial::{Dialer, FetchError, HttpClient, Reach},
+    hosts::HostNames,
+    store::{Store, StoreError, StoredIdentity},
+};
+use desk::{Answer, AnswerResult, Ask, Desk, FetchOutcome};
+use fetch::{Fetcher, unix_now};
+
+#[derive(Clone, Debug)]
+pub struct IdentityConfig {
+    /// The PLC directory. Trusted: it may be on loopback and without TLS.
+    pub plc_url: String,
+    pub cache_entries_max: usize,
+    pub ttl_found: Duration,
+    pub ttl_not_found: Duration,
+    pub ttl_failed: Duration,
+    /// A DID is not fetched anew within this time, whoever insists.
+    pub fresh_gap: Duration,
+    pub fetch_timeout: Duration,
+    pub document_bytes_max: usize,
+    pub plc_requests_per_second: u32,
+    pub plc_in_flight_max: usize,
+    pub web_in_flight_max: usize,
+    pub queue_per_sender_max: usize,
+    pub queue_max: usize,
+    /// Who waits longer than this for their turn is told that there is no answer now.
+    pub queue_wait_max: Duration,
+}
+
+impl Default for IdentityConfig {
+    fn default() -> Self {
+        Self {
+            plc_url: "https://plc.directory".to_owned(),
+            cache_entries_max: 5_000_000,
+            ttl_found: Duration::from_secs(24 * 3600),
+            ttl_not_found: Duration::from_secs(120),
+            ttl_failed: Duration::from_secs(5),
+            fresh_gap: Duration::from_secs(5),
+            fetch_timeout: Duration::from_secs(5),
+            document_bytes_max: 256 * 1024,
+            plc_requests_per_second: 500,
+            plc_in_flight_max: 64,
+            web_in_flight_max: 32,
+            queue_per_sender_max: 2_000,
+            queue_max: 50_000,
+            queue_wait_max: Duration::from_secs(30),
+        }
+    }
+}
+
+/// For metrics.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct IdentityStats {
+    /// Questions answered from the cache.
+    pub hits: u64,
+    /// Questions that joined one under way.
+    pub joined: u64,
+    /// Questions without a place in the queue, or that waited too long in it.
+    pub turned_away: u64,
+    pub found: u64,
+    pub not_found: u64,
+    pub unavailable: u64,
+    /// As of now.
+    pub cached: u64,
+    pub queued: u64,
+    pub in_flight: u64,
+    pub directory_in_trouble: bool,
+}
+
+enum Command {
+    Ask {
+        did: Box<str>,
+        sender: HostId,
+        fresh: bool,
+        stored: Option<(Document, Duration)>,
+        reply: oneshot::Sender<Answer>,
+    },
+    Stats(oneshot::Sender<IdentityStats>),
+}
+
+/// A handle to the task that owns the identities. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Resolver {
+    // Unbounded, as the task never waits: a shard has one question for a DID at a time, and only so
+    // many parked events.
+    commands: mpsc::UnboundedSender<Command>,
+    store: Store,
+    names: HostNames,
+}
+
+impl Resolver {
+    /// Starts the task; within a Tokio runtime.
+    pub fn start(
+        config: IdentityConfig,
+        store: Store,
+        dialer: &Dialer,
+        names: HostNames,
+    ) -> Result<Self, FetchError> {
+        let client =
+            |reach| HttpClient::new(reach, config.fetch_timeout, config.document_bytes_max);
+        let fetcher = Fetcher {
+            plc: client(Reach::Trusted)?,
+            plc_url: config.plc_url.trim_end_matches('/').to_owned(),
+            web: client(Reach::Guarded(dialer.clone()))?,
+            policy: dialer.policy().clone(),
+        };
+        let (commands, inbox) = mpsc::unbounded_channel();
+        tokio::spawn(run(Desk::new(config, Instant::now()), fetcher, inbox));
+        Ok(Self { commands, store, names })
+    }
+
+    /// Answers a shard's question. Makes the account if it is wanted, unknown, and its document names
+    /// the host that sent the event.
+    ///
+    /// # Cancel-safety
+    /// Dropping the future loses the answer; a fetch under way still fills the cache.
+    pub async fn answer(&self, lookup: AccountLookup) -> AccountAnswer {
+        match self.try_answer(&lookup).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                tracing::error!(%error, "an account could not be looked up in the store");
+                AccountAnswer {
+                    did: lookup.did,
+                    state: None,
+                    identity: IdentityAnswer::Unavailable,
+                    fresh: false,
+                }
+            }
+        }
+    }
+
+    async fn try_answer(&self, lookup: &AccountLookup) -> Result<AccountAnswer, StoreError> {
+        let did = &*lookup.did;
+        let (mut state, stored) = if lookup.state_wanted {
+            self.store
+                .account_by_did(did)
+                .await?
+                .map_or((None, None), |(state, stored)| (Some(state), stored))
+        } else {
+            (None, None)
+        };
+        let answer = self.ask(did, lookup.sender, lookup.fresh, stored).await;
+        let identity = self.identity_answer(&answer.result);
+        if let IdentityAnswer::Found(found) = &identity
+            && lookup.state_wanted
+            && state.is_none()
+            && found.host == Some(lookup.sender)
+        {
+            state = Some(self.store.create_account(did, lookup.sender).await?);
+        }
+        if let AnswerResult::Found(document) = &answer.result
+            && answer.fresh
+        {
+            // Kept by the store for accounts that have a row by now.
+            self.store.save_identity(did, to_stored(document));
+        }
+        Ok(AccountAnswer { did: lookup.did.clone(), state, identity, fresh: answer.fresh })
+    }
+
+    /// The identity alone, for questions from the API. `fresh` bypasses the cache within limits.
+    pub async fn identity(&self, did: &str, fresh: bool) -> IdentityAnswer {
+        let answer = self.ask(did, HostId::RELAY, fresh, None).await;
+        self.identity_answer(&answer.result)
+    }
+
+    /// The DID's document, if there is one.
+    pub async fn document(&self, did: &str, fresh: bool) -> Option<Document> {
+        match self.ask(did, HostId::RELAY, fresh, None).await.result {
+            AnswerResult::Found(document) => Some(document.as_ref().clone()),
+            AnswerResult::NotFound | AnswerResult::Unavailable => None,
+        }
+    }
+
+    pub async fn stats(&self) -> IdentityStats {
+        let (reply, answer) = oneshot::channel();
+        // A task that has ended counts nothing.
+        let _ = self.commands.send(Command::Stats(reply));
+        answer.await.unwrap_or_default()
+    }
+
+    async fn ask(
+        &self,
+        did: &str,
+        sender: HostId,
+        fresh: bool,
+        stored: Option<StoredIdentity>,
+    ) -> Answer {
+        let stored = stored.map(from_stored);
+        let (reply, answer) = oneshot::channel();
+        let _ = self.commands.send(Command::Ask { did: did.into(), sender, fresh, stored, reply });
+        let gone = Answer { result: AnswerResult::Unavailable, fresh: false };
+        answer.await.unwrap_or(gone)
+    }
+
+    /// Names the host by its row. Done for each answer, as hosts are added while documents are
+    /// cached.
+    fn identity_answer(&self, result: &AnswerResult) -> IdentityAnswer {
+        let document = match result {
+            AnswerResult::Found(document) => document,
+            AnswerResult::NotFound => return IdentityAnswer::NotFound,
+            AnswerResult::Unavailable => return IdentityAnswer::Unavailable,
+        };
+        let Some(pds) = &document.pds else { return IdentityAnswer::NotFound };
+        IdentityAnswer::Found(Identity {
+            key: document.key,
+            host: self.names.id(&pds.host),
+            handle: document.handle.clone(),
+            fetched_at: document.fetched_at,
+        })
+    }
+}
+
+async fn run(
+    mut desk: Desk<oneshot::Sender<Answer>>,
+    fetcher: Fetcher,
+    mut inbox: mpsc::UnboundedReceiver<Command>,
+) {
+    let mut fetches: JoinSet<(Box<str>, FetchOutcome)> = JoinSet::new();
+    loop {
+        let now = Instant::now();
+        desk.handle_timeout(now);
+        while let Some((did, method)) = desk.poll_fetch(now) {
+            let fetcher = fetcher.clone();
+            fetches.spawn(async move {
+                let outcome = fetcher.fetch(&did, method).await;
+                (did, outcome)
+            });
+        }
+        while let Some((reply, answer)) = desk.poll_answer() {
+            // The asker may have gone.
+            let _ = reply.send(answer);
+        }
+        let due = desk.next_timeout(now);
+        tokio::select! {
+            command = inbox.recv() => match command {
+                Some(Command::Ask { did, sender, fresh, stored, reply }) => {
+                    let ask = Ask { did: &did, sender, fresh, stored };
+                    desk.handle_ask(ask, reply, Instant::now());
+                }
+                Some(Command::Stats(reply)) => {
+                    let _ = reply.send(desk.stats());
+                }
+                None => return,
+            },
+            Some(fetched) = fetches.join_next() => match fetched {
+                Ok((did, outcome)) => {
+                    tracing::debug!(%did, ?outcome, "identity fetched");
+                    desk.handle_fetched(&did, outcome, Instant::now());
+                }
+                Err(error) => tracing::error!(%error, "an identity fetch failed"),
+            },
+            () = sleep_until(due.unwrap_or(now).into()), if due.is_some() => {}
+        }
+    }
+}
+
+fn from_stored(stored: StoredIdentity) -> (Document, Duration) {
+    let age = Duration::from_secs(unix_now().saturating_sub(stored.fetched_at));
+    let document = Document {
+        key: stored.key,
+        pds: stored.pds.map(|host| Endpoint { tls: stored.pds_tls, host }),
+        handle: stored.handle.map(String::into_boxed_str),
+        fetched_at: stored.fetched_at,
+    };
+    (document, age)
+}
+
+fn to_stored(document: &Document) -> StoredIdentity {
+    StoredIdentity {
+        key: document.key,
+        pds: document.pds.as_ref().map(|pds| pds.host.clone()),
+        pds_tls: document.pds.as_ref().is_none_or(|pds| pds.tls),
+        handle: document.handle.as_deref().map(str::to_owned),
+        fetched_at: document.fetched_at,
+    }
+}
