@@ -62,9 +62,7 @@ pub enum HostFault {
     Stopped,
     Tls(Box<str>),
     /// The upgrade was refused with this HTTP status, or the reply was not HTTP (0).
-    Handshake {
-        status: u16,
-    },
+    Handshake { status: u16 },
     /// The reply's `Server` header says that this is a relay.
     Relay,
     /// The host closed in order (a close frame, or end of stream).

@@ -1,0 +1,226 @@
+//! [`HostWindow`]: which events of a host are in our hands, and how far its cursor is.
+//!
+//! The window belongs to the host, not to the connection: an event that is still being verified
+//! when the connection breaks is finished all the same, and is not taken twice when it comes again.
+//!
+//! - The *cursor* is the highest sequence number with everything up to it refused, or in the log
+//!   and synced. It is what is stored, and only moves forward.
+//! - An event above the cursor that comes again is a duplicate.
+//! - The *log floor* is a number of the relay below which no event above the cursor stands in the
+//!   log: where a restart starts to look for events that it must not take again. It is 0 as long as
+//!   that is not known better than it is stored already.
+
+use std::collections::VecDeque;
+
+use ports::{HostResume, HostSeq, RelaySeq};
+
+/// Sequence numbers are below this (53 bits).
+const HOST_SEQ_LIMIT: u64 = 1 << 53;
+
+/// How much of a host may be in our hands before it is no longer read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WindowLimits {
+    /// Events received and not finished.
+    pub items: usize,
+    /// Bytes of events received and not yet passed to the sequencer.
+    pub bytes: usize,
+}
+
+/// What becomes of a frame by its number alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// Take it; the ticket comes back when it has ended.
+    Ticket(u64),
+    /// It was handled before.
+    Duplicate,
+    /// At or below a number already seen on this connection, or not a number that a host may give.
+    OutOfOrder,
+}
+
+/// The events of one host that are under way. Pure: knows no clock and no socket.
+#[derive(Debug)]
+pub struct HostWindow {
+    limits: WindowLimits,
+    /// Of the numbering, not the connection: tickets of an earlier numbering mean nothing.
+    epoch: u64,
+    cursor: Option<HostSeq>,
+    /// The highest number that was admitted or found to be a duplicate.
+    newest: Option<HostSeq>,
+    /// The last number on the present connection.
+    last: Option<HostSeq>,
+    /// By number, ascending.
+    entries: VecDeque<Entry>,
+    /// In the log since before the start, ascending; not yet seen again.
+    emitted: VecDeque<HostSeq>,
+    /// Entries that came out of `emitted`.
+    recovered: usize,
+    bytes: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    seq: HostSeq,
+    /// The log's head when the event was admitted: its own number will be greater.
+    floor: RelaySeq,
+    bytes: u32,
+    finished: bool,
+    recovered: bool,
+}
+
+impl HostWindow {
+    pub fn new(limits: WindowLimits, resume: &HostResume) -> Self {
+        let mut window = Self {
+            limits,
+            epoch: 0,
+            cursor: None,
+            newest: None,
+            last: None,
+            entries: VecDeque::new(),
+            emitted: VecDeque::new(),
+            recovered: 0,
+            bytes: 0,
+        };
+        window.begin(resume);
+        window
+    }
+
+    fn begin(&mut self, resume: &HostResume) {
+        self.cursor = resume.cursor;
+        self.newest = resume.cursor;
+        self.last = None;
+        let mut emitted = resume.emitted.clone();
+        emitted.retain(|seq| resume.cursor.is_none_or(|cursor| *seq > cursor));
+        emitted.sort_unstable();
+        emitted.dedup();
+        self.emitted = emitted.into();
+    }
+
+    /// A new connection begins. Returns the cursor to connect with: everything up to it is done or
+    /// in our hands.
+    pub fn connect(&mut self, resume: &HostResume) -> Option<HostSeq> {
+        if resume.reset {
+            self.epoch += 1;
+            self.entries.clear();
+            self.recovered = 0;
+            self.bytes = 0;
+            self.begin(resume);
+        }
+        self.last = None;
+        self.newest
+    }
+
+    /// Whether one more event may be read.
+    pub fn has_room(&self) -> bool {
+        self.entries.len() < self.limits.items && self.bytes < self.limits.bytes
+    }
+
+    /// Decides on an event by its number; a ticket is the promise to [`finish`](Self::finish) it.
+    ///
+    /// `head` is the newest number that the sequencer has given out.
+    pub fn admit(&mut self, seq: HostSeq, bytes: usize, head: RelaySeq) -> Admission {
+        if seq.0 >= HOST_SEQ_LIMIT || self.last.is_some_and(|last| seq <= last) {
+            return Admission::OutOfOrder;
+        }
+        self.last = Some(seq);
+        if self.cursor.is_some_and(|cursor| seq <= cursor) {
+            return Admission::Duplicate;
+        }
+        let place = match self.place_of(seq) {
+            Ok(_) => return Admission::Duplicate,
+            Err(place) => place,
+        };
+        self.newest = self.newest.max(Some(seq));
+        let recovered = self.take_emitted(seq);
+        let bytes = if recovered { 0 } else { u32::try_from(bytes).unwrap_or(u32::MAX) };
+        let entry = Entry { seq, floor: head, bytes, finished: recovered, recovered };
+        self.entries.insert(place, entry);
+        self.bytes += bytes as usize;
+        if recovered {
+            self.recovered += 1;
+            self.advance();
+            return Admission::Duplicate;
+        }
+        Admission::Ticket(self.ticket(seq))
+    }
+
+    /// An event left the shards: its bytes are no longer charged to the host.
+    pub fn pass(&mut self, ticket: u64) {
+        if let Some(index) = self.index_of(ticket) {
+            let bytes = std::mem::take(&mut self.entries[index].bytes);
+            self.bytes -= bytes as usize;
+        }
+    }
+
+    /// An event was refused, or is in the log and synced. Returns whether the cursor moved.
+    pub fn finish(&mut self, ticket: u64) -> bool {
+        self.pass(ticket);
+        let Some(index) = self.index_of(ticket) else { return false };
+        self.entries[index].finished = true;
+        self.advance()
+    }
+
+    pub fn cursor(&self) -> Option<HostSeq> {
+        self.cursor
+    }
+
+    /// See the module's documentation; `head` is the sequencer's newest number.
+    pub fn log_floor(&self, head: RelaySeq) -> RelaySeq {
+        if self.recovered > 0 || !self.emitted.is_empty() {
+            return RelaySeq(0);
+        }
+        self.entries.iter().map(|entry| entry.floor).min().unwrap_or(head)
+    }
+
+    pub fn is_idle(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    fn advance(&mut self) -> bool {
+        let before = self.cursor;
+        while let Some(entry) = self.entries.pop_front_if(|entry| entry.finished) {
+            self.cursor = Some(entry.seq);
+            self.recovered -= usize::from(entry.recovered);
+        }
+        if self.cursor != before {
+            // What the host never sent again is behind the cursor now and needs no memory.
+            while self
+                .emitted
+                .pop_front_if(|seq| self.cursor.is_some_and(|at| *seq <= at))
+                .is_some()
+            {}
+        }
+        self.cursor != before
+    }
+
+    fn take_emitted(&mut self, seq: HostSeq) -> bool {
+        let found = self.emitted.binary_search(&seq);
+        if let Ok(index) = found {
+            self.emitted.remove(index);
+        }
+        found.is_ok()
+    }
+
+    fn ticket(&self, seq: HostSeq) -> u64 {
+        (self.epoch * HOST_SEQ_LIMIT) | seq.0
+    }
+
+    fn index_of(&self, ticket: u64) -> Option<usize> {
+        let seq = HostSeq(ticket % HOST_SEQ_LIMIT);
+        if ticket != self.ticket(seq) {
+            return None;
+        }
+        self.place_of(seq).ok()
+    }
+
+    /// Events mostly come and end in order, so the ends are looked at first.
+    fn place_of(&self, seq: HostSeq) -> Result<usize, usize> {
+        match (self.entries.front(), self.entries.back()) {
+            (Some(front), _) if front.seq == seq => Ok(0),
+            (_, Some(back)) if back.seq < seq => Err(self.entries.len()),
+            _ => self.entries.binary_search_by_key(&seq, |entry| entry.seq),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,220 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+
+use super::*;
+
+const LIMITS: WindowLimits = WindowLimits { items: 4, bytes: 1000 };
+const HEAD: RelaySeq = RelaySeq(100);
+
+fn resume(cursor: Option<u64>, emitted: &[u64]) -> HostResume {
+    HostResume {
+        cursor: cursor.map(HostSeq),
+        emitted: emitted.iter().copied().map(HostSeq).collect(),
+        reset: false,
+    }
+}
+
+fn ticket(window: &mut HostWindow, seq: u64, bytes: usize) -> u64 {
+    match window.admit(HostSeq(seq), bytes, HEAD) {
+        Admission::Ticket(ticket) => ticket,
+        other => panic!("{seq} was not admitted: {other:?}"),
+    }
+}
+
+#[test]
+fn the_cursor_waits_for_the_first_unfinished_event() {
+    let mut window = HostWindow::new(LIMITS, &resume(None, &[]));
+    let tickets = [5, 7, 9].map(|seq| ticket(&mut window, seq, 10));
+    assert!(!window.finish(tickets[1]));
+    assert_eq!(window.cursor(), None);
+    assert!(window.finish(tickets[0]));
+    assert_eq!(window.cursor(), Some(HostSeq(7)));
+    assert!(window.finish(tickets[2]));
+    assert_eq!(window.cursor(), Some(HostSeq(9)));
+    assert!(!window.finish(tickets[2]), "a ticket ends once");
+}
+
+#[test]
+fn numbers_must_rise_within_a_connection() {
+    let mut window = HostWindow::new(LIMITS, &resume(Some(4), &[]));
+    ticket(&mut window, 6, 10);
+    assert_eq!(window.admit(HostSeq(6), 10, HEAD), Admission::OutOfOrder);
+    assert_eq!(window.admit(HostSeq(5), 10, HEAD), Admission::OutOfOrder);
+    assert_eq!(window.admit(HostSeq(1 << 53), 10, HEAD), Admission::OutOfOrder);
+    assert_eq!(window.admit(HostSeq(u64::MAX), 10, HEAD), Admission::OutOfOrder);
+    ticket(&mut window, 7, 10);
+}
+
+#[test]
+fn what_comes_again_after_a_reconnect_is_not_taken_twice() {
+    let mut window = HostWindow::new(LIMITS, &resume(Some(4), &[]));
+    let (first, second) = (ticket(&mut window, 5, 10), ticket(&mut window, 6, 10));
+    window.finish(second);
+    assert_eq!(window.connect(&resume(Some(1), &[])), Some(HostSeq(6)));
+    for seq in 3..=6 {
+        assert_eq!(window.admit(HostSeq(seq), 10, HEAD), Admission::Duplicate);
+    }
+    ticket(&mut window, 7, 10);
+    window.finish(first);
+    assert_eq!(window.cursor(), Some(HostSeq(6)));
+}
+
+#[test]
+fn events_emitted_before_a_crash_are_stepped_over() {
+    let mut window = HostWindow::new(LIMITS, &resume(Some(4), &[8, 6, 6, 3]));
+    assert_eq!(window.log_floor(HEAD), RelaySeq(0));
+    let fifth = ticket(&mut window, 5, 10);
+    assert_eq!(window.admit(HostSeq(6), 10, HEAD), Admission::Duplicate);
+    assert_eq!(window.cursor(), Some(HostSeq(4)));
+    window.finish(fifth);
+    assert_eq!(window.cursor(), Some(HostSeq(6)));
+    assert_eq!(window.log_floor(HEAD), RelaySeq(0));
+    // The host has lost 8 meanwhile.
+    let ninth = ticket(&mut window, 9, 10);
+    window.finish(ninth);
+    assert_eq!((window.cursor(), window.log_floor(HEAD)), (Some(HostSeq(9)), HEAD));
+}
+
+#[test]
+fn a_new_numbering_forgets_the_old_one() {
+    let mut window = HostWindow::new(LIMITS, &resume(Some(900), &[]));
+    let old = ticket(&mut window, 901, 10);
+    let fresh = HostResume { reset: true, ..HostResume::default() };
+    assert_eq!(window.connect(&fresh), None);
+    let new = ticket(&mut window, 1, 10);
+    assert!(!window.finish(old));
+    assert_eq!(window.cursor(), None);
+    assert!(window.finish(new));
+    assert_eq!(window.cursor(), Some(HostSeq(1)));
+}
+
+#[test]
+fn items_and_bytes_fill_it() {
+    let mut window = HostWindow::new(LIMITS, &resume(None, &[]));
+    let large = ticket(&mut window, 1, 1000);
+    assert!(!window.has_room());
+    window.pass(large);
+    assert!(window.has_room());
+    let rest = [2, 3, 4].map(|seq| ticket(&mut window, seq, 1));
+    assert!(!window.has_room());
+    window.finish(rest[0]);
+    assert!(!window.has_room(), "the first still holds the others");
+    window.finish(large);
+    assert!(window.has_room());
+}
+
+#[test]
+fn the_floor_is_the_head_at_the_oldest_admission() {
+    let mut window = HostWindow::new(LIMITS, &resume(Some(1), &[]));
+    let second = ticket(&mut window, 2, 1);
+    assert!(matches!(window.admit(HostSeq(3), 1, RelaySeq(150)), Admission::Ticket(_)));
+    assert_eq!(window.log_floor(RelaySeq(200)), HEAD);
+    window.finish(second);
+    assert_eq!(window.log_floor(RelaySeq(200)), RelaySeq(150));
+}
+
+/// The plain truth: sets of numbers.
+#[derive(Default)]
+struct Model {
+    cursor: Option<u64>,
+    last: Option<u64>,
+    open: BTreeMap<u64, u64>,
+    done: BTreeSet<u64>,
+    emitted: BTreeSet<u64>,
+}
+
+impl Model {
+    fn admit(&mut self, seq: u64) -> &'static str {
+        if self.last.is_some_and(|last| seq <= last) {
+            return "order";
+        }
+        self.last = Some(seq);
+        if self.cursor.is_some_and(|cursor| seq <= cursor) || self.known(seq) {
+            return "duplicate";
+        }
+        if self.emitted.remove(&seq) {
+            self.done.insert(seq);
+            self.advance();
+            return "duplicate";
+        }
+        "ticket"
+    }
+
+    fn known(&self, seq: u64) -> bool {
+        self.open.contains_key(&seq) || self.done.contains(&seq)
+    }
+
+    fn advance(&mut self) {
+        let below = self.open.keys().next().copied().unwrap_or(u64::MAX);
+        while let Some(seq) = self.done.first().copied().filter(|seq| *seq < below) {
+            self.done.remove(&seq);
+            self.cursor = Some(seq);
+        }
+        if let Some(cursor) = self.cursor {
+            self.emitted.retain(|seq| *seq > cursor);
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Act {
+    Admit(u64),
+    Finish(usize),
+    Connect,
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    prop_oneof![
+        4 => (0..40_u64).prop_map(Act::Admit),
+        3 => (0..20_usize).prop_map(Act::Finish),
+        1 => Just(Act::Connect),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn behaves_as_sets_of_numbers_do(
+        cursor in prop::option::of(0..10_u64),
+        emitted in prop::collection::vec(0..40_u64, 0..8),
+        acts in prop::collection::vec(act(), 0..120),
+    ) {
+        let limits = WindowLimits { items: 1000, bytes: 1 << 20 };
+        let mut window = HostWindow::new(limits, &resume(cursor, &emitted));
+        let mut model = Model { cursor, ..Model::default() };
+        model.emitted = emitted.into_iter().filter(|seq| cursor.is_none_or(|at| *seq > at)).collect();
+        for act in acts {
+            match act {
+                Act::Admit(seq) => {
+                    let expected = model.admit(seq);
+                    match window.admit(HostSeq(seq), 7, HEAD) {
+                        Admission::Ticket(ticket) => {
+                            prop_assert_eq!(expected, "ticket");
+                            model.open.insert(seq, ticket);
+                        }
+                        Admission::Duplicate => prop_assert_eq!(expected, "duplicate"),
+                        Admission::OutOfOrder => prop_assert_eq!(expected, "order"),
+                    }
+                }
+                Act::Finish(index) => {
+                    let open = model.open.iter().nth(index).map(|(seq, ticket)| (*seq, *ticket));
+                    if let Some((seq, ticket)) = open {
+                        model.open.remove(&seq);
+                        model.done.insert(seq);
+                        model.advance();
+                        window.finish(ticket);
+                    }
+                }
+                Act::Connect => {
+                    model.last = None;
+                    let from = window.connect(&resume(cursor, &[])).map(|seq| seq.0);
+                    prop_assert!(model.open.keys().all(|seq| Some(*seq) <= from));
+                    prop_assert!(model.cursor <= from);
+                }
+            }
+            prop_assert_eq!(window.cursor().map(|seq| seq.0), model.cursor);
+            prop_assert_eq!(window.bytes, model.open.len() * 7);
+            prop_assert_eq!(window.is_idle(), model.open.is_empty() && model.done.is_empty());
+        }
+    }
+}
