@@ -18,7 +18,7 @@ const ROOTS_MAX: u32 = 64;
 const HEADER_BYTES_MAX: u64 = 4_096;
 
 /// An iterator over the blocks of a CAR file. It does not check hashes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct CarReader<'a> {
     bytes: &'a [u8],
     at: usize,

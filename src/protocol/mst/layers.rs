@@ -68,6 +68,7 @@ impl Layers {
         layer.writer.clear();
         layer.left = None;
         layer.pending = None;
+        layer.written = KeyRef::default();
     }
 
     pub(super) fn last_key(&self) -> Option<u32> {

@@ -272,10 +272,9 @@ impl Node {
                 left: hit_before || (index == 0 && spines.left),
                 right: hits > 0 || (entry.is_none() && spines.right),
             };
-            if let Some(child) = self.link(index) {
-                if all || !inside.is_empty() || spines.left || spines.right {
-                    child.collect(inside, spines, all, writer, nodes);
-                }
+            let wanted = all || !inside.is_empty() || spines.left || spines.right;
+            if let (Some(child), true) = (self.link(index), wanted) {
+                child.collect(inside, spines, all, writer, nodes);
             }
             hit_before = hits > 0;
             keys = &rest[hits..];
