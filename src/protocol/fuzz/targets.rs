@@ -167,7 +167,9 @@ pub fn inversion(data: &[u8]) {
     let mut invert = |root: Cid, blocks: &[(Cid, Vec<u8>)]| {
         let mut bytes = Vec::new();
         car::write_header(&mut bytes, &root);
-        blocks.iter().for_each(|(cid, data)| car::write_block(&mut bytes, cid, data));
+        for (cid, data) in blocks {
+            car::write_block(&mut bytes, cid, data);
+        }
         let mut table = BlockTable::default();
         let Ok(map) = table.load(&bytes) else { panic!("blocks with their hashes were refused") };
         mst::invert(root, array, &map, &mut scratch)

@@ -49,7 +49,9 @@ fn write(out: &mut Vec<u8>, value: &Ipld) {
         Ipld::Link(cid) => cbor::write::link(out, &Cid::parse(&cid.to_bytes()).unwrap()),
         Ipld::List(items) => {
             cbor::write::array(out, items.len() as u64);
-            items.iter().for_each(|item| write(out, item));
+            for item in items {
+                write(out, item);
+            }
         }
         Ipld::Map(pairs) => {
             let mut pairs: Vec<_> = pairs.iter().collect();

@@ -64,7 +64,9 @@ fn run(name: &str, target: fn(&[u8])) {
     files.sort_unstable();
     assert!(!files.is_empty(), "no corpus in {folder}");
     let corpus: Vec<Vec<u8>> = files.iter().map(|file| fs::read(file).unwrap()).collect();
-    corpus.iter().for_each(|input| target(input));
+    for input in &corpus {
+        target(input);
+    }
     let mut random = Random(1);
     for _ in 0..MUTATIONS {
         let input = &corpus[random.below(corpus.len())];
