@@ -1,1 +1,131 @@
-//! The event log.
+//! The event log: numbered events on disk and in memory, byte for byte as consumers get them.
+//!
+//! - *Runs on*: the sequencer's thread writes; any thread reads; `log-sync` syncs to disk;
+//!   `log-keeper` removes what is too old and checks files from earlier runs before they are read.
+//! - *Takes*: [`Entry`]s, which get their `seq` here.
+//! - *Gives*: slices of the stream ([`LogView`]) and records of the index ([`ports::LogTail`]).
+//! - *Limits*: a fixed number of chunks in memory; segments by size; the window by age and bytes.
+//! - *Invariants*: a number is given out once, over any crash. Nothing is shown to readers before it
+//!   is written; nothing counts as synced before the disk has said so. Only the last segment can
+//!   have a torn tail. Bytes of an earlier run are not served before their checksums were checked.
+//!
+//! The files are described in `FORMAT.md`. All writes go through [`storage::Storage`], so that the
+//! simulation can fail, lose and reorder them. A failed write takes nothing back and loses nothing:
+//! the batch stays staged, the caller tries again, and the same bytes go to the same place.
+
+mod format;
+mod keeper;
+mod lease;
+mod memory;
+mod reader;
+mod rebuild;
+mod recovery;
+mod scan;
+mod segment;
+mod shared;
+mod storage;
+mod sync;
+mod tail;
+mod writer;
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+pub use format::LogPos;
+pub use memory::MemorySlice;
+pub use reader::{FileSlice, Locate, LogReader, LogView, Slice};
+pub use shared::LogStats;
+pub use writer::{AppendError, Entry, LogWriter};
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogConfig {
+    /// Made if it is not there. One process at a time.
+    pub dir: PathBuf,
+    /// A segment is closed before it would grow beyond this.
+    pub segment_bytes_max: u64,
+    pub chunk_bytes: usize,
+    /// Consumers further behind than this many chunks are served from the files.
+    pub chunks_in_memory: usize,
+    /// How long an event may be visible before it is synced to disk. Zero: never.
+    pub sync_interval: Duration,
+    /// Events older than this may go.
+    pub replay_window: Duration,
+    /// The log's files may not be larger than this together.
+    pub replay_bytes: Option<u64>,
+    /// No number below this is given out.
+    pub initial_seq: u64,
+    /// How many numbers are reserved ahead; an unclean stop skips at most so many.
+    pub lease_size: u64,
+}
+
+impl LogConfig {
+    pub fn new(dir: impl Into<PathBuf>) -> Self {
+        Self {
+            dir: dir.into(),
+            segment_bytes_max: 256 << 20,
+            chunk_bytes: 4 << 20,
+            chunks_in_memory: 16,
+            sync_interval: Duration::from_millis(100),
+            replay_window: Duration::from_hours(72),
+            replay_bytes: None,
+            initial_seq: 1,
+            lease_size: 100_000,
+        }
+    }
+}
+
+/// Why the log can't be opened. Each says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    #[error("{op} {}: {source}", path.display())]
+    Io { op: &'static str, path: PathBuf, source: io::Error },
+    #[error("{} is in use by another process: stop it, or choose another data directory", path.display())]
+    Locked { path: PathBuf },
+    #[error(
+        "{} has format version {found}; this program reads up to {}: use the newer program",
+        path.display(),
+        format::VERSION
+    )]
+    Newer { path: PathBuf, found: u32 },
+    #[error(
+        "{} is {what}, so it is not known which numbers were given out; restore it, or remove it and \
+         start with an initial seq above every number that this relay ever gave out",
+        path.display()
+    )]
+    Lease { path: PathBuf, what: &'static str },
+    #[error(
+        "{} is damaged at seq {seq} ({what}); restore it from a backup, or give up its events and \
+         all older ones: remove this segment (.log and .index) and every older one, and, if it is \
+         the newest, also `lease`, and start with an initial seq above every number ever given out",
+        path.display()
+    )]
+    Damaged { path: PathBuf, seq: u64, what: &'static str },
+    #[error(
+        "{} is missing: the log has a gap there; restore it from a backup, or give up the events \
+         before the gap: remove every older segment, and, if it was the newest, also `lease`, and \
+         start with an initial seq above every number ever given out",
+        path.display()
+    )]
+    Missing { path: PathBuf },
+}
+
+impl LogError {
+    fn io(op: &'static str, path: &Path, source: io::Error) -> Self {
+        Self::Io { op, path: path.into(), source }
+    }
+}
+
+/// Opens the log, repairing what a crash has left, and starts its two threads.
+///
+/// # Errors
+/// If the directory can't be read or written, is in use, or is damaged beyond what a crash can do.
+pub fn open(config: LogConfig) -> Result<(LogWriter, LogReader), LogError> {
+    let mut writer = recovery::open(config, Arc::new(storage::Disk))?;
+    writer.start_threads()?;
+    let reader = writer.reader();
+    Ok((writer, reader))
+}

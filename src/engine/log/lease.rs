@@ -1,0 +1,108 @@
+//! The lease: which numbers may have been given out, written before they are.
+
+use std::{
+    fs::File,
+    io::{self, ErrorKind, Read},
+    path::{Path, PathBuf},
+};
+
+use ports::RelaySeq;
+
+use super::{
+    LogError, LogPos,
+    format::{get_u32, get_u64, put_u32, put_u64},
+    storage::{Storage, replace_file},
+};
+
+const MAGIC: &[u8; 8] = b"rlyrleas";
+const VERSION: u32 = 1;
+const BYTES: usize = 64;
+
+/// The content of the file `lease`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Lease {
+    /// After an unclean stop every number up to this one counts as given out.
+    pub(super) leased: RelaySeq,
+    /// The segment that was made last, unless it was given up: it must be there.
+    pub(super) active: Option<RelaySeq>,
+    /// Written last thing by a process that stopped in order.
+    pub(super) clean: Option<CleanStop>,
+}
+
+/// What a process that stopped in order left behind; compared with what is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct CleanStop {
+    /// The next number to give out.
+    pub(super) next: RelaySeq,
+    /// Where the log ended: the number and the place behind the last event.
+    pub(super) end_seq: RelaySeq,
+    pub(super) end_pos: LogPos,
+}
+
+pub(super) fn path(dir: &Path) -> PathBuf {
+    dir.join("lease")
+}
+
+impl Lease {
+    fn encode(&self) -> [u8; BYTES] {
+        let mut out = [0; BYTES];
+        out[..8].copy_from_slice(MAGIC);
+        put_u32(&mut out, 8, VERSION);
+        put_u32(&mut out, 12, u32::from(self.clean.is_some()));
+        put_u64(&mut out, 16, self.leased.0);
+        put_u64(&mut out, 24, self.active.map_or(0, |seq| seq.0));
+        if let Some(clean) = self.clean {
+            put_u64(&mut out, 32, clean.next.0);
+            put_u64(&mut out, 40, clean.end_seq.0);
+            put_u64(&mut out, 48, clean.end_pos.0);
+        }
+        let crc = crc32c::crc32c(&out[..BYTES - 4]);
+        put_u32(&mut out, BYTES - 4, crc);
+        out
+    }
+
+    fn decode(bytes: &[u8; BYTES]) -> Result<Self, Option<u32>> {
+        let whole = crc32c::crc32c(&bytes[..BYTES - 4]) == get_u32(bytes, BYTES - 4);
+        if &bytes[..8] != MAGIC || !whole {
+            return Err(None);
+        }
+        match get_u32(bytes, 8) {
+            VERSION => {}
+            version => return Err(Some(version)),
+        }
+        let active = get_u64(bytes, 24);
+        Ok(Self {
+            leased: RelaySeq(get_u64(bytes, 16)),
+            active: (active != 0).then_some(RelaySeq(active)),
+            clean: (get_u32(bytes, 12) != 0).then(|| CleanStop {
+                next: RelaySeq(get_u64(bytes, 32)),
+                end_seq: RelaySeq(get_u64(bytes, 40)),
+                end_pos: LogPos(get_u64(bytes, 48)),
+            }),
+        })
+    }
+
+    /// `Ok(None)` if there is no such file.
+    pub(super) fn read(dir: &Path) -> Result<Option<Self>, LogError> {
+        let path = path(dir);
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(LogError::io("open", &path, error)),
+        };
+        let mut bytes = Vec::new();
+        file.take(BYTES as u64 + 1)
+            .read_to_end(&mut bytes)
+            .map_err(|error| LogError::io("read", &path, error))?;
+        let damaged = |what| LogError::Lease { path: path.clone(), what };
+        let bytes = <[u8; BYTES]>::try_from(bytes).map_err(|_| damaged("wrong length"))?;
+        Self::decode(&bytes).map(Some).map_err(|version| match version {
+            Some(found) => LogError::Newer { path: path.clone(), found },
+            None => damaged("wrong checksum"),
+        })
+    }
+
+    pub(super) fn write(&self, storage: &dyn Storage, dir: &Path) -> io::Result<()> {
+        replace_file(storage, &path(dir), &self.encode())
+    }
+}

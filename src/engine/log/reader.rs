@@ -1,0 +1,250 @@
+//! Reading the stream: places for cursors, and slices of bytes from memory or from the files.
+
+use std::{
+    fs::File,
+    io,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use ports::{LogBounds, RelaySeq};
+
+use super::{
+    LogPos, LogStats, MemorySlice,
+    memory::{Chunk, chunk_at},
+    segment::{Segment, Trust},
+    shared::{Segments, Shared, micros},
+};
+
+/// A consumer's cursor, looked up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Locate {
+    /// The events after the cursor start here.
+    At(LogPos),
+    /// Events after the cursor are gone; here is the oldest that is left.
+    Outdated(LogPos),
+    /// This number has not been given out yet.
+    Future,
+}
+
+/// What comes next at a place in the log. It may start and end within an event.
+#[derive(Clone, Debug)]
+pub enum Slice {
+    /// Nothing yet: the place is the head.
+    CaughtUp,
+    /// The place is no longer in the window.
+    Gone,
+    /// The file there comes from an earlier run and is being checked: try again in a few
+    /// milliseconds.
+    Checking,
+    Memory(MemorySlice),
+    File(FileSlice),
+}
+
+/// A piece of a data file, which stays readable even if the segment is removed meanwhile.
+#[derive(Clone, Debug)]
+pub struct FileSlice {
+    pub file: Arc<File>,
+    pub offset: u64,
+    pub len: usize,
+}
+
+/// Knows the log, from any thread; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct LogReader {
+    pub(super) shared: Arc<Shared>,
+}
+
+impl LogReader {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    /// The newest number that was given out and the place behind its event.
+    ///
+    /// After an unclean stop the number is the last of the lease until the first event comes.
+    pub fn head(&self) -> (RelaySeq, LogPos) {
+        self.shared.head.load()
+    }
+
+    /// The place behind the newest event: one atomic load.
+    pub fn head_pos(&self) -> LogPos {
+        self.shared.head.pos()
+    }
+
+    pub fn bounds(&self) -> LogBounds {
+        let head = self.head();
+        let segments = self.shared.segments.load();
+        let oldest =
+            self.readable(&segments).find(|segment| segment.end_seq(head.0) > segment.first_seq);
+        LogBounds {
+            oldest: oldest.map(|segment| segment.first_seq),
+            newest: head.0,
+            synced: self.shared.synced().0,
+            bytes: segments.iter().map(|segment| segment.file_bytes(head)).sum(),
+        }
+    }
+
+    /// Where the events after `cursor` start.
+    ///
+    /// # Errors
+    /// If the index can't be read or is damaged there.
+    pub fn locate(&self, cursor: u64) -> io::Result<Locate> {
+        let head = self.head();
+        if cursor >= head.0.0 {
+            return Ok(if cursor > head.0.0 { Locate::Future } else { Locate::At(head.1) });
+        }
+        let segments = self.shared.segments.load();
+        let mut held = self.readable(&segments);
+        let Some(oldest) = held.next() else {
+            return Ok(if cursor == 0 { Locate::At(head.1) } else { Locate::Outdated(head.1) });
+        };
+        let wanted = RelaySeq(cursor + 1);
+        if wanted < oldest.first_seq {
+            // Zero asks for whatever there is, so it is never too old.
+            let pos = oldest.base;
+            return Ok(if cursor == 0 { Locate::At(pos) } else { Locate::Outdated(pos) });
+        }
+        let Some(segment) = Shared::segment_of(&segments, wanted) else {
+            return Ok(Locate::Outdated(oldest.base));
+        };
+        let pos = if wanted < segment.end_seq(head.0) {
+            segment.base.plus(u64::from(segment.record(wanted)?.offset))
+        } else {
+            // A number that was skipped: the next event is the first of the next segment.
+            segment.end_pos(head.1)
+        };
+        Ok(Locate::At(pos))
+    }
+
+    fn readable<'a>(&self, segments: &'a Segments) -> impl Iterator<Item = &'a Arc<Segment>> {
+        let from = LogPos(self.shared.readable_from.load(Ordering::Acquire));
+        segments.iter().skip_while(move |segment| segment.base < from)
+    }
+
+    pub fn view(&self) -> LogView {
+        LogView { shared: Arc::clone(&self.shared), chunk: None }
+    }
+
+    pub fn stats(&self) -> LogStats {
+        self.shared.stats()
+    }
+
+    /// Why the log can't be written at present.
+    pub fn fault(&self) -> Option<Arc<String>> {
+        self.shared.fault.load_full()
+    }
+
+    /// Changes the limits of the window; they take effect within about a second.
+    pub fn set_window(&self, window: Duration, bytes: Option<u64>) {
+        self.shared.window_micros.store(micros(window), Ordering::Relaxed);
+        self.shared.window_bytes.store(bytes.unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.shared.keeper_bell.ring();
+    }
+}
+
+/// A reading place for slices; one for each shard, as it remembers the chunk that it read last.
+#[derive(Debug)]
+pub struct LogView {
+    shared: Arc<Shared>,
+    chunk: Option<Arc<Chunk>>,
+}
+
+impl LogView {
+    /// The place behind the newest event.
+    pub fn head_pos(&self) -> LogPos {
+        self.shared.head.pos()
+    }
+
+    /// At most `bytes_max` bytes from `pos` on.
+    pub fn slice(&mut self, pos: LogPos, bytes_max: usize) -> Slice {
+        let head = self.shared.head.pos();
+        if pos >= head {
+            return Slice::CaughtUp;
+        }
+        if let Some(slice) = self.memory(pos, bytes_max) {
+            return Slice::Memory(slice);
+        }
+        self.file(pos, head, bytes_max)
+    }
+
+    fn memory(&mut self, pos: LogPos, bytes_max: usize) -> Option<MemorySlice> {
+        if let Some(chunk) = &self.chunk
+            && let Some(slice) = MemorySlice::new(chunk, pos, bytes_max)
+        {
+            return Some(slice);
+        }
+        let chunks = self.shared.chunks.load();
+        let chunk = chunk_at(&chunks, pos)?;
+        let slice = MemorySlice::new(chunk, pos, bytes_max)?;
+        self.chunk = Some(Arc::clone(chunk));
+        Some(slice)
+    }
+
+    fn file(&self, pos: LogPos, head: LogPos, bytes_max: usize) -> Slice {
+        if pos.0 < self.shared.readable_from.load(Ordering::Acquire) {
+            return Slice::Gone;
+        }
+        let segments = self.shared.segments.load();
+        let Some(segment) = Shared::segment_at(&segments, pos) else { return Slice::Gone };
+        let end = segment.end_pos(head);
+        if pos >= end {
+            return Slice::Gone;
+        }
+        match segment.trust() {
+            Trust::Good => Slice::File(FileSlice {
+                file: Arc::clone(&segment.data.file),
+                offset: segment.data_offset(pos),
+                len: bytes_max.min((end.0 - pos.0) as usize),
+            }),
+            Trust::Damaged => Slice::Gone,
+            Trust::Wanted => Slice::Checking,
+            Trust::Unknown => {
+                if segment.want() {
+                    self.shared.keeper_bell.ring();
+                }
+                Slice::Checking
+            }
+        }
+    }
+
+    /// The first place at or after `pos` where an event starts (or the head).
+    ///
+    /// # Errors
+    /// If the index can't be read or is damaged there, or the place is gone.
+    pub fn boundary_at_or_after(&self, pos: LogPos) -> io::Result<LogPos> {
+        let head = self.shared.head.load();
+        if pos >= head.1 {
+            return Ok(head.1);
+        }
+        let segments = self.shared.segments.load();
+        let segment = segment_with(&segments, pos)?;
+        let (end, within) = (segment.end_seq(head.0), pos.0 - segment.base.0);
+        let seq = segment.search(end, |record| u64::from(record.offset) >= within)?;
+        if seq == end {
+            return Ok(segment.end_pos(head.1));
+        }
+        Ok(segment.base.plus(u64::from(segment.record(seq)?.offset)))
+    }
+
+    /// The number of the last event which lies wholly before `pos`.
+    ///
+    /// # Errors
+    /// If the index can't be read or is damaged there, or the place is gone.
+    pub fn seq_at(&self, pos: LogPos) -> io::Result<RelaySeq> {
+        let head = self.shared.head.load();
+        if pos >= head.1 {
+            return Ok(head.0);
+        }
+        let segments = self.shared.segments.load();
+        let segment = segment_with(&segments, pos)?;
+        let within = pos.0 - segment.base.0;
+        let seq = segment.search(segment.end_seq(head.0), |record| record.end() > within)?;
+        Ok(RelaySeq(seq.0 - 1))
+    }
+}
+
+fn segment_with(segments: &Segments, pos: LogPos) -> io::Result<&Arc<Segment>> {
+    Shared::segment_at(segments, pos)
+        .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the place is out of the window"))
+}

@@ -1,0 +1,384 @@
+//! Opening a log: what a crash can leave is repaired, anything else is refused with a remedy.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File, TryLockError},
+    io::ErrorKind,
+    path::Path,
+    sync::Arc,
+};
+
+use ports::RelaySeq;
+
+use super::{
+    LogConfig, LogError, LogPos, LogWriter,
+    format::{
+        CHECKPOINT_BYTES, CHECKPOINT_OFFSETS, FileKind, HEADER_BYTES, Header, HeaderFault,
+        RECORD_BYTES, decode_checkpoint,
+    },
+    lease::{self, CleanStop, Lease},
+    rebuild::rebuild,
+    scan::scan,
+    segment::{Extent, Segment, Trust, parse_name, path},
+    shared::{Segments, Shared, Start},
+    storage::{Handle, Storage},
+};
+
+pub(super) fn open(
+    mut config: LogConfig,
+    storage: Arc<dyn Storage>,
+) -> Result<LogWriter, LogError> {
+    config.chunks_in_memory = config.chunks_in_memory.max(2);
+    config.lease_size = config.lease_size.max(1);
+    let dir = &config.dir;
+    fs::create_dir_all(dir).map_err(|error| LogError::io("create", dir, error))?;
+    let lock = lock(dir)?;
+    let lease = Lease::read(dir);
+    let recovery = Recovery { storage: &*storage, dir };
+    let segments = recovery.segments(lease.as_ref().ok().copied().flatten())?;
+    let end = segments.last().map(|last| (last.end_seq(MAX.0), last.end_pos(MAX.1)));
+    let (end_seq, end_pos) = end.unwrap_or((RelaySeq(0), LogPos(0)));
+    let next = next_seq(&config, lease?, end_seq)?;
+    let lease = Lease {
+        leased: RelaySeq(next.0 + config.lease_size - 1),
+        active: segments.last().map(|last| last.first_seq),
+        clean: None,
+    };
+    lease.write(&*storage, dir).map_err(|error| LogError::io("write", &lease::path(dir), error))?;
+    let start = Start {
+        head: (RelaySeq(next.0 - 1), end_pos),
+        segments,
+        active: lease.active,
+        window: config.replay_window,
+        window_bytes: config.replay_bytes,
+    };
+    let shared = Arc::new(Shared::new(storage, dir.clone(), start));
+    Ok(LogWriter::new(shared, config, lease, next, lock))
+}
+
+/// Behind every event; for the ends of segments that are closed.
+const MAX: (RelaySeq, LogPos) = (RelaySeq(u64::MAX - 1), LogPos(u64::MAX));
+
+/// Keeps a second process out. The kernel frees the lock when this one ends, however it ends.
+fn lock(dir: &Path) -> Result<File, LogError> {
+    let path = dir.join("lock");
+    let file = File::options().create(true).truncate(false).write(true).open(&path);
+    let file = file.map_err(|error| LogError::io("open", &path, error))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(LogError::Locked { path: dir.into() }),
+        Err(TryLockError::Error(error)) => Err(LogError::io("lock", &path, error)),
+    }
+}
+
+/// The number to go on with. `end_seq` is the number behind the newest event, zero without events.
+fn next_seq(
+    config: &LogConfig,
+    lease: Option<Lease>,
+    end_seq: RelaySeq,
+) -> Result<RelaySeq, LogError> {
+    let floor = config.initial_seq.max(1);
+    let next = match lease {
+        Some(Lease { clean: Some(clean), .. }) => clean.next,
+        Some(lease) => lease.leased.next(),
+        // A new log, or an operator who has put the floor above what is there.
+        None if end_seq.0 == 0 || floor > end_seq.0 => RelaySeq(floor),
+        None => {
+            return Err(LogError::Lease { path: lease::path(&config.dir), what: "missing" });
+        }
+    };
+    Ok(RelaySeq(next.0.max(floor).max(end_seq.0)))
+}
+
+struct Recovery<'a> {
+    storage: &'a dyn Storage,
+    dir: &'a Path,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Found {
+    data: bool,
+    index: bool,
+}
+
+impl Recovery<'_> {
+    /// All segments, closed, each starting where the one before ends.
+    fn segments(&self, lease: Option<Lease>) -> Result<Segments, LogError> {
+        let mut found = self.list()?;
+        if let Some(active) = lease.and_then(|lease| lease.active)
+            && !found.contains_key(&active)
+        {
+            return Err(LogError::Missing { path: path(self.dir, active, FileKind::Data) });
+        }
+        let clean = lease.and_then(|lease| lease.clean);
+        let last = found.pop_last();
+        let mut segments = Segments::new();
+        for (first, files) in found {
+            let segment = self.sealed(first, files)?;
+            self.join(&segments, &segment)?;
+            segments.push(Arc::new(segment));
+        }
+        if let Some((first, files)) = last {
+            let segment = match clean {
+                Some(_) => Some(self.sealed(first, files)?),
+                None => self.last(first, files, lease)?,
+            };
+            if let Some(segment) = segment {
+                self.join(&segments, &segment)?;
+                segments.push(Arc::new(segment));
+            }
+        }
+        if let (Some(clean), Some(last)) = (clean, segments.last()) {
+            self.check_clean_end(clean, last)?;
+        }
+        Ok(segments)
+    }
+
+    fn list(&self) -> Result<BTreeMap<RelaySeq, Found>, LogError> {
+        let failed = |error| LogError::io("list", self.dir, error);
+        let mut found = BTreeMap::<RelaySeq, Found>::new();
+        for entry in fs::read_dir(self.dir).map_err(failed)? {
+            let name = entry.map_err(failed)?.file_name();
+            let Some(name) = name.to_str() else { continue };
+            if let Some((first, kind)) = parse_name(name) {
+                let files = found.entry(first).or_default();
+                match kind {
+                    FileKind::Data => files.data = true,
+                    FileKind::Index => files.index = true,
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// A segment must start where the one before it ends: else something is missing in between.
+    fn join(&self, before: &Segments, segment: &Segment) -> Result<(), LogError> {
+        let Some(before) = before.last() else { return Ok(()) };
+        let (end_seq, end_pos) = (before.end_seq(MAX.0), before.end_pos(MAX.1));
+        if segment.first_seq < end_seq || segment.base < end_pos {
+            return Err(damaged(&segment.data, segment.first_seq, "overlaps the segment before"));
+        }
+        if segment.base > end_pos {
+            return Err(LogError::Missing { path: path(self.dir, end_seq, FileKind::Data) });
+        }
+        Ok(())
+    }
+
+    fn check_clean_end(&self, clean: CleanStop, last: &Segment) -> Result<(), LogError> {
+        let (end_seq, end_pos) = (last.end_seq(MAX.0), last.end_pos(MAX.1));
+        if (end_seq, end_pos) == (clean.end_seq, clean.end_pos) {
+            return Ok(());
+        }
+        if end_seq < clean.end_seq {
+            return Err(LogError::Missing { path: path(self.dir, end_seq, FileKind::Data) });
+        }
+        Err(damaged(&last.data, clean.end_seq, "goes on behind the end of a clean stop"))
+    }
+
+    /// A segment that was closed, or the last one after a clean stop: it must be whole.
+    fn sealed(&self, first: RelaySeq, files: Found) -> Result<Segment, LogError> {
+        if !files.data {
+            return Err(LogError::Missing { path: path(self.dir, first, FileKind::Data) });
+        }
+        let data = self.open(&path(self.dir, first, FileKind::Data))?;
+        let header = read_header(&data, FileKind::Data, first)?;
+        let index = if files.index { self.open_index(header)? } else { None };
+        if let Some(index) = index {
+            let segment = Segment::new(header, data.clone(), index, Trust::Unknown);
+            if let Some(extent) = quick_extent(&segment)? {
+                segment.close(extent);
+                return Ok(segment);
+            }
+        }
+        let (segment, extent) = self.rebuild(header, data, false)?;
+        segment.close(extent);
+        Ok(segment)
+    }
+
+    /// The last segment after a crash: cut behind the last event that is whole.
+    fn last(
+        &self,
+        first: RelaySeq,
+        files: Found,
+        lease: Option<Lease>,
+    ) -> Result<Option<Segment>, LogError> {
+        let (data_path, index_path) =
+            (path(self.dir, first, FileKind::Data), path(self.dir, first, FileKind::Index));
+        let data_len = if files.data { length(&data_path)? } else { 0 };
+        let index_len = if files.index { length(&index_path)? } else { 0 };
+        if data_len <= HEADER_BYTES && index_len <= HEADER_BYTES {
+            self.give_up(first, files, lease)?;
+            return Ok(None);
+        }
+        if !files.data {
+            return Err(LogError::Missing { path: data_path });
+        }
+        let data = self.open(&data_path)?;
+        let header = read_header(&data, FileKind::Data, first)?;
+        let index = if files.index { self.open_index(header)? } else { None };
+        let (segment, extent) = match index {
+            Some(index) => self.cut(header, data, index)?,
+            None => self.rebuild(header, data, true)?,
+        };
+        if extent.end_seq == first {
+            drop(segment);
+            self.give_up(first, Found { data: true, index: true }, lease)?;
+            return Ok(None);
+        }
+        segment.close(extent);
+        segment.set_trust(Trust::Good);
+        Ok(Some(segment))
+    }
+
+    /// Removes a last segment which has no whole event.
+    fn give_up(&self, first: RelaySeq, files: Found, lease: Option<Lease>) -> Result<(), LogError> {
+        let failed = |error| LogError::io("remove the empty segment in", self.dir, error);
+        if let Some(lease) = lease.filter(|lease| lease.active == Some(first)) {
+            Lease { active: None, ..lease }.write(self.storage, self.dir).map_err(failed)?;
+        }
+        for (there, kind) in [(files.data, FileKind::Data), (files.index, FileKind::Index)] {
+            if there {
+                self.storage.remove(&path(self.dir, first, kind)).map_err(failed)?;
+            }
+        }
+        self.storage.sync_dir(self.dir).map_err(failed)
+    }
+
+    /// Checks every event; cuts off what is torn; makes the rest durable.
+    fn cut(
+        &self,
+        header: Header,
+        data: Handle,
+        index: Handle,
+    ) -> Result<(Segment, Extent), LogError> {
+        let failed = |error| LogError::io("read", &data.path, error);
+        let count = index.len().map_err(failed)?.saturating_sub(HEADER_BYTES) / RECORD_BYTES;
+        let synced = read_checkpoint(&index).map_err(failed)?;
+        let segment = Segment::new(header, data.clone(), index.clone(), Trust::Unknown);
+        let scan = scan(&segment, count).map_err(failed)?;
+        let extent = scan.extent;
+        let good = extent.end_seq.0 - header.first_seq.0;
+        if good < synced {
+            // A crash can't have done this: these events were on disk.
+            let what = scan.fault.unwrap_or("records are missing in the index");
+            return Err(damaged(&data, extent.end_seq, what));
+        }
+        let (data_end, index_end) =
+            (segment.data_offset(extent.end_pos), segment.record_offset(extent.end_seq));
+        let mut cut = 0;
+        for (handle, end) in [(&data, data_end), (&index, index_end)] {
+            let failed = |error| LogError::io("cut", &handle.path, error);
+            let len = handle.len().map_err(failed)?;
+            if len != end {
+                cut += len.saturating_sub(end);
+                self.storage.set_len(handle, end).map_err(failed)?;
+            }
+            self.storage.sync(handle).map_err(failed)?;
+        }
+        if cut > 0 {
+            let (path, why) = (data.path.display(), scan.fault.unwrap_or("bytes without a record"));
+            tracing::warn!(%path, end_seq = %extent.end_seq, bytes = cut, why, "cut off a torn tail");
+        }
+        Ok((segment, extent))
+    }
+
+    fn rebuild(
+        &self,
+        header: Header,
+        data: Handle,
+        torn: bool,
+    ) -> Result<(Segment, Extent), LogError> {
+        let path = path(self.dir, header.first_seq, FileKind::Index);
+        tracing::warn!(path = %path.display(), "index missing or damaged: making it anew");
+        let rebuilt = rebuild(self.storage, header, &data, &path)
+            .map_err(|error| LogError::io("rebuild", &path, error))?;
+        let failed = |error| LogError::io("cut", &data.path, error);
+        let segment = Segment::new(header, data.clone(), rebuilt.index, Trust::Good);
+        let end = segment.data_offset(rebuilt.extent.end_pos);
+        if end != data.len().map_err(failed)? {
+            if !torn {
+                return Err(damaged(&data, rebuilt.extent.end_seq, "not a frame of that number"));
+            }
+            self.storage.set_len(&data, end).map_err(failed)?;
+        }
+        self.storage.sync(&data).map_err(failed)?;
+        Ok((segment, rebuilt.extent))
+    }
+
+    fn open(&self, path: &Path) -> Result<Handle, LogError> {
+        self.storage.open(path).map_err(|error| LogError::io("open", path, error))
+    }
+
+    /// The index file, if it belongs to the data file.
+    fn open_index(&self, data: Header) -> Result<Option<Handle>, LogError> {
+        let index = self.open(&path(self.dir, data.first_seq, FileKind::Index))?;
+        match read_header(&index, FileKind::Index, data.first_seq) {
+            Ok(header) if header == data => Ok(Some(index)),
+            Err(error @ LogError::Newer { .. }) => Err(error),
+            _ => Ok(None),
+        }
+    }
+}
+
+fn length(path: &Path) -> Result<u64, LogError> {
+    Ok(fs::metadata(path).map_err(|error| LogError::io("look at", path, error))?.len())
+}
+
+fn damaged(handle: &Handle, seq: RelaySeq, what: &'static str) -> LogError {
+    LogError::Damaged { path: handle.path.to_path_buf(), seq: seq.0, what }
+}
+
+fn read_header(handle: &Handle, kind: FileKind, first: RelaySeq) -> Result<Header, LogError> {
+    let mut bytes = [0; Header::BYTES];
+    match handle.read_exact_at(&mut bytes, 0) {
+        Err(error) if error.kind() != ErrorKind::UnexpectedEof => {
+            return Err(LogError::io("read", &handle.path, error));
+        }
+        _ => {}
+    }
+    match Header::decode(kind, &bytes) {
+        Ok(header) if header.first_seq == first => Ok(header),
+        Err(HeaderFault::Newer(found)) => {
+            Err(LogError::Newer { path: handle.path.to_path_buf(), found })
+        }
+        _ => Err(damaged(handle, first, "no valid file header")),
+    }
+}
+
+/// How many events of the segment were synced for certain.
+fn read_checkpoint(index: &Handle) -> std::io::Result<u64> {
+    let mut count = 0;
+    for offset in CHECKPOINT_OFFSETS {
+        let mut bytes = [0; CHECKPOINT_BYTES];
+        match index.read_exact_at(&mut bytes, offset) {
+            Err(error) if error.kind() != ErrorKind::UnexpectedEof => return Err(error),
+            _ => count = count.max(decode_checkpoint(&bytes).unwrap_or(0)),
+        }
+    }
+    Ok(count)
+}
+
+/// A closed segment's extent from its first and last record, if the files' lengths agree with them.
+fn quick_extent(segment: &Segment) -> Result<Option<Extent>, LogError> {
+    let failed = |error| LogError::io("read", &segment.index.path, error);
+    let (data_len, index_len) =
+        (segment.data.len().map_err(failed)?, segment.index.len().map_err(failed)?);
+    let records = index_len.saturating_sub(HEADER_BYTES);
+    if records == 0 || records % RECORD_BYTES != 0 {
+        return Ok(None);
+    }
+    let end_seq = RelaySeq(segment.first_seq.0 + records / RECORD_BYTES);
+    let (first, last) =
+        (segment.record(segment.first_seq), segment.record(RelaySeq(end_seq.0 - 1)));
+    let (Ok(first), Ok(last)) = (first, last) else { return Ok(None) };
+    let end_pos = segment.base.plus(last.end());
+    if segment.data_offset(end_pos) != data_len {
+        return Ok(None);
+    }
+    Ok(Some(Extent {
+        end_seq,
+        end_pos,
+        oldest_micros: first.event.time_micros,
+        newest_micros: last.event.time_micros,
+    }))
+}

@@ -1,0 +1,236 @@
+//! One segment: a data file, its index file, and what is known of them.
+
+use std::{
+    io::{self, ErrorKind},
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU8, AtomicU64, Ordering},
+};
+
+use ports::RelaySeq;
+
+use super::{
+    format::{
+        CHECKPOINT_OFFSETS, FileKind, HEADER_BYTES, Header, LogPos, RECORD_BYTES, Record,
+        encode_checkpoint,
+    },
+    storage::{Handle, Storage, write_all_at},
+};
+
+const OPEN: u64 = u64::MAX;
+
+/// Whether a segment's bytes may be served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Trust {
+    /// Written by this process, or checked by it.
+    Good = 0,
+    /// From an earlier run, and not yet looked at.
+    Unknown = 1,
+    /// A reader waits for the check.
+    Wanted = 2,
+    Damaged = 3,
+}
+
+#[derive(Debug)]
+pub(super) struct Segment {
+    pub(super) first_seq: RelaySeq,
+    pub(super) base: LogPos,
+    pub(super) data: Handle,
+    pub(super) index: Handle,
+    /// The first number behind the segment, `OPEN` while it grows.
+    end_seq: AtomicU64,
+    end_pos: AtomicU64,
+    /// Time of the first and of the newest event; zero while there is none.
+    oldest_micros: AtomicU64,
+    newest_micros: AtomicU64,
+    trust: AtomicU8,
+}
+
+/// What is known of a segment's content when it is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Extent {
+    pub(super) end_seq: RelaySeq,
+    pub(super) end_pos: LogPos,
+    pub(super) oldest_micros: u64,
+    pub(super) newest_micros: u64,
+}
+
+impl Segment {
+    /// Makes the two files and syncs them and their names: a segment with events has whole headers.
+    pub(super) fn create(storage: &dyn Storage, dir: &Path, header: Header) -> io::Result<Self> {
+        let make = |kind| -> io::Result<Handle> {
+            let path = path(dir, header.first_seq, kind);
+            // Left over from an attempt which failed half way; it holds no event.
+            match storage.remove(&path) {
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+            let handle = storage.create(&path)?;
+            write_all_at(storage, &handle, &header.encode(kind), 0)?;
+            storage.set_len(&handle, HEADER_BYTES)?;
+            storage.sync(&handle)?;
+            Ok(handle)
+        };
+        let (data, index) = (make(FileKind::Data)?, make(FileKind::Index)?);
+        storage.sync_dir(dir)?;
+        Ok(Self::new(header, data, index, Trust::Good))
+    }
+
+    pub(super) fn new(header: Header, data: Handle, index: Handle, trust: Trust) -> Self {
+        Self {
+            first_seq: header.first_seq,
+            base: header.base,
+            data,
+            index,
+            end_seq: AtomicU64::new(OPEN),
+            end_pos: AtomicU64::new(OPEN),
+            oldest_micros: AtomicU64::new(0),
+            newest_micros: AtomicU64::new(0),
+            trust: AtomicU8::new(trust as u8),
+        }
+    }
+
+    pub(super) fn close(&self, extent: Extent) {
+        self.oldest_micros.store(extent.oldest_micros, Ordering::Relaxed);
+        self.newest_micros.store(extent.newest_micros, Ordering::Relaxed);
+        self.end_pos.store(extent.end_pos.0, Ordering::Release);
+        self.end_seq.store(extent.end_seq.0, Ordering::Release);
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.end_seq.load(Ordering::Acquire) == OPEN
+    }
+
+    /// The first number behind the segment's events, given the log's newest.
+    pub(super) fn end_seq(&self, head: RelaySeq) -> RelaySeq {
+        let end = self.end_seq.load(Ordering::Acquire);
+        // A segment that was just made has no events, and numbers before it do not count.
+        RelaySeq(end.min(head.0 + 1).max(self.first_seq.0))
+    }
+
+    pub(super) fn end_pos(&self, head: LogPos) -> LogPos {
+        LogPos(self.end_pos.load(Ordering::Acquire).min(head.0).max(self.base.0))
+    }
+
+    pub(super) fn note_time(&self, micros: u64) {
+        if self.oldest_micros.load(Ordering::Relaxed) == 0 {
+            self.oldest_micros.store(micros, Ordering::Relaxed);
+        }
+        self.newest_micros.fetch_max(micros, Ordering::Relaxed);
+    }
+
+    pub(super) fn oldest_micros(&self) -> u64 {
+        self.oldest_micros.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn newest_micros(&self) -> u64 {
+        self.newest_micros.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn trust(&self) -> Trust {
+        match self.trust.load(Ordering::Acquire) {
+            0 => Trust::Good,
+            1 => Trust::Unknown,
+            2 => Trust::Wanted,
+            _ => Trust::Damaged,
+        }
+    }
+
+    pub(super) fn set_trust(&self, trust: Trust) {
+        self.trust.store(trust as u8, Ordering::Release);
+    }
+
+    /// Asks for a check; `false` if it has been asked for already.
+    pub(super) fn want(&self) -> bool {
+        self.trust
+            .compare_exchange(
+                Trust::Unknown as u8,
+                Trust::Wanted as u8,
+                Ordering::AcqRel,
+                Ordering::Acquire,
+            )
+            .is_ok()
+    }
+
+    /// Bytes of both files, given where the log ends.
+    pub(super) fn file_bytes(&self, head: (RelaySeq, LogPos)) -> u64 {
+        let records = self.end_seq(head.0).0 - self.first_seq.0;
+        2 * HEADER_BYTES + (self.end_pos(head.1).0 - self.base.0) + records * RECORD_BYTES
+    }
+
+    /// Reads the record of an event that is in the segment.
+    pub(super) fn record(&self, seq: RelaySeq) -> io::Result<Record> {
+        let mut bytes = [0; RECORD_BYTES as usize];
+        self.index.read_exact_at(&mut bytes, self.record_offset(seq))?;
+        match Record::decode(&bytes) {
+            Some(record) if record.event.seq == seq => Ok(record),
+            _ => Err(self.damaged(seq)),
+        }
+    }
+
+    pub(super) fn record_offset(&self, seq: RelaySeq) -> u64 {
+        HEADER_BYTES + (seq.0 - self.first_seq.0) * RECORD_BYTES
+    }
+
+    /// Where a frame is in the data file.
+    pub(super) fn data_offset(&self, pos: LogPos) -> u64 {
+        HEADER_BYTES + (pos.0 - self.base.0)
+    }
+
+    pub(super) fn damaged(&self, seq: RelaySeq) -> io::Error {
+        let message = format!("{}: record of seq {seq} is damaged", self.index.path.display());
+        io::Error::new(ErrorKind::InvalidData, message)
+    }
+
+    /// The first number below `end` for which `beyond` says yes (and for all after it), or `end`.
+    pub(super) fn search(
+        &self,
+        end: RelaySeq,
+        beyond: impl Fn(&Record) -> bool,
+    ) -> io::Result<RelaySeq> {
+        let (mut low, mut high) = (self.first_seq.0, end.0);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if beyond(&self.record(RelaySeq(middle))?) {
+                high = middle;
+            } else {
+                low = middle + 1;
+            }
+        }
+        Ok(RelaySeq(low))
+    }
+
+    /// Notes in the index that its first `count` records and their frames are on disk for certain.
+    /// It becomes durable with the next sync; losing it loses nothing but a check.
+    pub(super) fn write_checkpoint(
+        &self,
+        storage: &dyn Storage,
+        count: u64,
+        turn: u64,
+    ) -> io::Result<()> {
+        let offset = CHECKPOINT_OFFSETS[(turn % 2) as usize];
+        write_all_at(storage, &self.index, &encode_checkpoint(count), offset)
+    }
+}
+
+pub(super) fn path(dir: &Path, first_seq: RelaySeq, kind: FileKind) -> PathBuf {
+    let extension = match kind {
+        FileKind::Data => "log",
+        FileKind::Index => "index",
+    };
+    dir.join(format!("{:020}.{extension}", first_seq.0))
+}
+
+/// The first number and the kind that a file name stands for.
+pub(super) fn parse_name(name: &str) -> Option<(RelaySeq, FileKind)> {
+    let (digits, extension) = name.split_once('.')?;
+    let kind = match extension {
+        "log" => FileKind::Data,
+        "index" => FileKind::Index,
+        _ => return None,
+    };
+    if digits.len() != 20 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    Some((RelaySeq(digits.parse().ok()?), kind))
+}
