@@ -6,10 +6,21 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking"))]
 
+pub mod api;
 pub mod dial;
 pub mod hosts;
 pub mod identity;
 mod link;
+mod run;
 pub mod store;
+pub mod telemetry;
 
 pub use link::{Link, Shards};
+pub use run::{ControlConfig, ControlError, EngineLink, Stage, Started, bind, run};
+
+/// Unix seconds.
+pub(crate) fn unix_now() -> u64 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |elapsed| elapsed.as_secs())
+}

@@ -1,0 +1,158 @@
+//! `com.atproto.sync.subscribeRepos`: the handshake, after which the socket leaves for a shard.
+
+use axum::{
+    body::Body,
+    extract::{Request, State},
+    http::Extensions,
+    response::Response,
+};
+use http::{HeaderMap, Method, StatusCode, header};
+use hyper_util::rt::TokioIo;
+use ports::{ConsumerId, ConsumerSocket, ShardCommand, ShardId};
+use tokio::net::TcpStream;
+use tungstenite::handshake::server::create_response_with_body;
+
+use super::{
+    Shared,
+    reply::{ApiError, ApiResult},
+    server::Peer,
+};
+
+/// `GET /xrpc/com.atproto.sync.subscribeRepos?cursor=`.
+pub(crate) async fn subscribe_repos(State(shared): State<Shared>, request: Request) -> ApiResult {
+    // The router sends HEAD here as well; a stream has no head of its own.
+    if request.method() != Method::GET {
+        return Err(ApiError::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "MethodNotAllowed",
+            "a stream is opened with GET",
+        ));
+    }
+    if !shared.is_ready() {
+        return Err(not_ready());
+    }
+    check_upgrade(request.headers())?;
+    let cursor = cursor(request.uri().query().unwrap_or_default())?;
+    accept(&shared, request, cursor)
+}
+
+fn accept(shared: &Shared, mut request: Request, cursor: Option<u64>) -> ApiResult {
+    let response: Response = create_response_with_body(&request, Body::empty)
+        .map_err(|error| ApiError::invalid(format!("not a WebSocket handshake: {error}")))?;
+    let peer = peer(request.extensions())?;
+    let now = crate::unix_now();
+    let Some((id, shard)) = shared.consumers.add(peer, request.headers(), cursor, now) else {
+        return Err(ApiError::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "TooManyConsumers",
+            "this relay serves as many consumers as it may; try again later or elsewhere",
+        )
+        .retry_after(60));
+    };
+    let upgrade = hyper::upgrade::on(&mut request);
+    let shared = shared.clone();
+    tokio::spawn(async move {
+        match upgrade.await {
+            Ok(upgraded) => hand_over(&shared, upgraded, id, shard, cursor, peer),
+            Err(error) => {
+                tracing::debug!(%error, consumer = id.0, "the upgrade did not happen");
+                shared.consumers.remove(id);
+            }
+        }
+    });
+    Ok(response)
+}
+
+/// Takes the socket out of the HTTP server and gives it to a shard.
+fn hand_over(
+    shared: &Shared,
+    upgraded: hyper::upgrade::Upgraded,
+    id: ConsumerId,
+    shard: ShardId,
+    cursor: Option<u64>,
+    remote: std::net::SocketAddr,
+) {
+    let taken = upgraded
+        .downcast::<TokioIo<TcpStream>>()
+        .map_err(|_other| std::io::Error::other("not a TCP connection"))
+        .and_then(|parts| Ok((parts.io.into_inner().into_std()?, parts.read_buf)));
+    match taken {
+        Ok((stream, received)) => {
+            tracing::info!(consumer = id.0, %remote, cursor, shard = shard.0, "consumer connected");
+            let socket = ConsumerSocket { id, stream, received: received.to_vec(), cursor, remote };
+            shared.shards.send(shard, ShardCommand::Consumer(Box::new(socket)));
+        }
+        Err(error) => {
+            tracing::warn!(%error, consumer = id.0, "a consumer's socket could not be handed over");
+            shared.consumers.remove(id);
+        }
+    }
+}
+
+fn peer(extensions: &Extensions) -> Result<std::net::SocketAddr, ApiError> {
+    extensions.get::<Peer>().map(|peer| peer.0).ok_or_else(|| {
+        ApiError::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "InternalServerError",
+            "the connection has no address",
+        )
+    })
+}
+
+fn not_ready() -> ApiError {
+    ApiError::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "NotReady",
+        "the relay is starting or stopping; try again in a moment",
+    )
+    .retry_after(2)
+}
+
+/// Without an `Upgrade` header the client does not know that this is a stream: 426 tells it.
+fn check_upgrade(headers: &HeaderMap) -> Result<(), ApiError> {
+    if headers.contains_key(header::UPGRADE) {
+        return Ok(());
+    }
+    Err(ApiError::new(
+        StatusCode::UPGRADE_REQUIRED,
+        "UpgradeRequired",
+        "this is an event stream: connect with a WebSocket client",
+    ))
+}
+
+/// The cursor, read from the raw query: a stream has no other parameter that matters.
+fn cursor(query: &str) -> Result<Option<u64>, ApiError> {
+    let value = query.split('&').find_map(|pair| pair.strip_prefix("cursor="));
+    match value {
+        None | Some("") => Ok(None),
+        Some(text) if text.bytes().all(|byte| byte.is_ascii_digit()) => {
+            text.parse::<u64>().map(Some).map_err(|_too_great| {
+                ApiError::invalid("\"cursor\" is greater than any sequence number")
+            })
+        }
+        Some(_) => Err(ApiError::invalid("\"cursor\" must be a number of 0 or more")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::cursor;
+
+    #[test]
+    fn cursors_are_numbers_of_zero_or_more() {
+        for (query, expected) in [
+            ("", None),
+            ("cursor=", None),
+            ("cursor=0", Some(0)),
+            ("a=b&cursor=17", Some(17)),
+            ("cursor=18446744073709551615", Some(u64::MAX)),
+        ] {
+            assert_eq!(cursor(query).unwrap(), expected, "{query}");
+        }
+        for bad in
+            ["cursor=-1", "cursor=+1", "cursor=x", "cursor=1.0", "cursor=99999999999999999999"]
+        {
+            assert!(cursor(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! Wires the control plane together and runs it on one thread.
+
+use std::{
+    io,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener as StdListener},
+    sync::Arc,
+};
+
+use http::{HeaderMap, HeaderValue, header};
+use ports::{
+    LogTail, ShardCommand, ShardReport,
+    ring::{self, Doorbell},
+};
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::{net::TcpListener, sync::watch, task::JoinSet};
+
+use crate::{
+    Link, Shards,
+    api::{self, AdminKeys, Consumers, ServerLimits, server},
+    dial::{DialConfig, Dialer},
+    hosts::{Hosts, HostsConfig, HostsError},
+    identity::{IdentityConfig, Resolver},
+    store::{Recovery, Store, StoreError},
+    telemetry::{self, Page, Recorder, ShardTallies},
+};
+
+/// Connections that wait to be accepted: all consumers may come at once after a restart.
+const LISTEN_BACKLOG: i32 = 4096;
+
+#[derive(Debug)]
+pub struct ControlConfig {
+    /// Bound already, so that a port in use is known before anything else starts.
+    pub api: StdListener,
+    pub metrics: StdListener,
+    pub admin_keys: AdminKeys,
+    pub limits: ServerLimits,
+    pub consumers_max: usize,
+    /// Name and version, for the `Server` header.
+    pub server: String,
+    pub hosts: HostsConfig,
+    pub dial: DialConfig,
+    pub identity: IdentityConfig,
+}
+
+/// The data plane, as the control plane gets it.
+pub struct EngineLink {
+    pub commands: Vec<ring::Sender<ShardCommand>>,
+    pub reports: Vec<ring::Receiver<ShardReport>>,
+    /// Rung when a report comes or a command ring has room again.
+    pub bell: Arc<Doorbell>,
+    /// For the store, which follows the log.
+    pub tail: Box<dyn LogTail>,
+    /// For metrics.
+    pub bounds: Box<dyn LogTail>,
+}
+
+/// How far shutdown is. Only ever moves on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    Running,
+    /// No new hosts, consumers or requests; reports of the shards are still taken.
+    Stopping,
+    /// The shards have ended: write everything down and return.
+    Ending,
+}
+
+/// The relay is up: where it listens, with the ports that were really bound.
+#[derive(Clone, Copy, Debug)]
+pub struct Started {
+    pub api: SocketAddr,
+    pub metrics: SocketAddr,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Hosts(#[from] HostsError),
+    #[error("identity look-ups cannot be set up: {0}")]
+    Identity(String),
+    #[error("socket: {0}")]
+    Socket(#[from] io::Error),
+    #[error("the name of the server cannot stand in an HTTP header")]
+    ServerName,
+}
+
+/// Runs the control plane until the stage is [`Stage::Ending`].
+///
+/// Call it on a current-thread Tokio runtime. `started` is called once everything is up.
+pub async fn run(
+    config: ControlConfig,
+    store: Store,
+    engine: EngineLink,
+    recorder: Recorder,
+    mut stage: watch::Receiver<Stage>,
+    started: impl FnOnce(Started),
+) -> Result<(), ControlError> {
+    let name = HeaderValue::from_str(&config.server).map_err(|_text| ControlError::ServerName)?;
+    let EngineLink { commands, reports, bell, tail, bounds } = engine;
+    let (shards, queue) = Shards::new(commands.len() as u16);
+    let Recovery { emitted, records } = store.follow(tail).await?;
+    tracing::info!(records, "the database is as of the end of the log");
+
+    let dialer = Dialer::new(config.dial);
+    let hosts =
+        Hosts::start(config.hosts, store.clone(), dialer.clone(), emitted, shards.clone()).await?;
+    restore_settings(&store, &hosts).await?;
+    let resolver = Resolver::start(config.identity, store.clone(), &dialer, hosts.names())
+        .map_err(|error| ControlError::Identity(error.to_string()))?;
+    let consumers = Consumers::new(config.consumers_max, shards.count());
+    let tallies = ShardTallies::new(shards.count());
+    let dispatch = Dispatch {
+        hosts: hosts.clone(),
+        consumers: consumers.clone(),
+        tallies: tallies.clone(),
+        resolver: resolver.clone(),
+        shards: shards.clone(),
+    };
+    let mut link = Link::new(commands, reports, bell, queue);
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move { link.run(|shard, report| dispatch.handle(shard, report)).await });
+
+    let (api, metrics) = (listener(config.api)?, listener(config.metrics)?);
+    let addresses = Started { api: api.local_addr()?, metrics: metrics.local_addr()? };
+    let shared =
+        api::Shared::new(store.clone(), hosts.clone(), consumers, shards, config.admin_keys);
+    let mut servers = JoinSet::new();
+    servers.spawn(api::serve(api, shared.clone(), name.clone(), config.limits));
+    let page = Page::new(recorder, tallies, hosts.clone(), resolver, bounds);
+    let common = HeaderMap::from_iter([(header::SERVER, name)]);
+    let limits = ServerLimits { connections: 64, ..ServerLimits::default() };
+    servers.spawn(server::serve(metrics, telemetry::routes(page), common, limits));
+    started(addresses);
+
+    wait_for(&mut stage, Stage::Stopping).await;
+    tracing::info!("stopping: no new hosts and consumers");
+    shared.set_stopping();
+    hosts.stop_dialing();
+    wait_for(&mut stage, Stage::Ending).await;
+    servers.shutdown().await;
+    hosts.flush().await?;
+    store.close().await?;
+    tasks.shutdown().await;
+    Ok(())
+}
+
+/// A sender that is gone counts as the last stage: nobody is left to say anything else.
+async fn wait_for(stage: &mut watch::Receiver<Stage>, wanted: Stage) {
+    // The error says just that.
+    let _ = stage.wait_for(|stage| *stage >= wanted).await;
+}
+
+/// What the operator set through the API outlives the process; it wins over the command line.
+async fn restore_settings(store: &Store, hosts: &Hosts) -> Result<(), ControlError> {
+    let enabled = store.setting(api::CRAWL_ENABLED).await?.and_then(|text| text.parse().ok());
+    let limit = store.setting(api::NEW_HOSTS_PER_DAY).await?.and_then(|text| text.parse().ok());
+    if enabled.is_some() || limit.is_some() {
+        let (enabled, limit) = hosts.set_crawl(enabled, limit).await?;
+        tracing::info!(enabled, limit, "requests to crawl: as set through the admin API");
+    }
+    Ok(())
+}
+
+/// Takes each report of a shard to whom it concerns.
+struct Dispatch {
+    hosts: Hosts,
+    consumers: Consumers,
+    tallies: ShardTallies,
+    resolver: Resolver,
+    shards: Shards,
+}
+
+impl Dispatch {
+    fn handle(&self, shard: ports::ShardId, report: ShardReport) {
+        match report {
+            ShardReport::Lookup(lookup) => {
+                let (resolver, shards) = (self.resolver.clone(), self.shards.clone());
+                // Bounded: a shard has one look-up in flight for an account, and few accounts wait.
+                tokio::spawn(async move {
+                    let to = lookup.shard;
+                    let answer = resolver.answer(*lookup).await;
+                    shards.send(to, ShardCommand::Account(Box::new(answer)));
+                });
+            }
+            ShardReport::Consumers(progress) => self.consumers.handle_progress(&progress),
+            ShardReport::ConsumerClosed { id, reason } => self.consumers.handle_closed(id, reason),
+            ShardReport::Tally(tally) => self.tallies.handle_tally(shard, &tally),
+            report @ ShardReport::HostOpen(_) => {
+                metrics::counter!("relayered_upstream_connections_opened_total").increment(1);
+                self.hosts.handle_report(report);
+            }
+            ShardReport::HostClosed { ref fault, .. } => {
+                let name = "relayered_upstream_connections_closed_total";
+                metrics::counter!(name, "fault" => fault.label()).increment(1);
+                self.hosts.handle_report(report);
+            }
+            report @ ShardReport::Progress(_) => self.hosts.handle_report(report),
+        }
+    }
+}
+
+fn listener(listener: StdListener) -> io::Result<TcpListener> {
+    listener.set_nonblocking(true)?;
+    TcpListener::from_std(listener)
+}
+
+/// Binds a port; `ip` of `None` means all interfaces, IPv6 and IPv4 in one socket where there is IPv6.
+pub fn bind(ip: Option<std::net::IpAddr>, port: u16) -> io::Result<StdListener> {
+    match ip {
+        Some(ip) => bind_address(SocketAddr::new(ip, port)),
+        None => bind_address(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))).or_else(|error| {
+            if error.kind() == io::ErrorKind::AddrInUse {
+                return Err(error);
+            }
+            bind_address(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)))
+        }),
+    }
+}
+
+fn bind_address(address: SocketAddr) -> io::Result<StdListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(LISTEN_BACKLOG)?;
+    Ok(socket.into())
+}

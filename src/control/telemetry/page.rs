@@ -1,0 +1,96 @@
+//! `/metrics` on the second port.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::{
+    Router,
+    extract::State,
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use http::{StatusCode, header};
+use ports::LogTail;
+
+use super::{Recorder, ShardTallies, process};
+use crate::{
+    hosts::{HostCounts, Hosts},
+    identity::{IdentityStats, Resolver},
+    store::HostStatus,
+};
+
+/// What a scrape looks at.
+#[derive(Clone)]
+pub(crate) struct Page(Arc<Sources>);
+
+struct Sources {
+    recorder: Recorder,
+    tallies: ShardTallies,
+    hosts: Hosts,
+    resolver: Resolver,
+    /// `LogTail` may be used by one thread at a time only.
+    log: Mutex<Box<dyn LogTail>>,
+}
+
+impl Page {
+    pub(crate) fn new(
+        recorder: Recorder,
+        tallies: ShardTallies,
+        hosts: Hosts,
+        resolver: Resolver,
+        log: Box<dyn LogTail>,
+    ) -> Self {
+        Self(Arc::new(Sources { recorder, tallies, hosts, resolver, log: Mutex::new(log) }))
+    }
+
+    async fn render(&self) -> String {
+        self.0.tallies.publish();
+        process::publish();
+        let bounds = self.0.log.lock().unwrap_or_else(PoisonError::into_inner).bounds();
+        metrics::gauge!("relayered_log_oldest_seq")
+            .set(bounds.oldest.map_or(0.0, |seq| seq.0 as f64));
+        metrics::gauge!("relayered_log_newest_seq").set(bounds.newest.0 as f64);
+        metrics::gauge!("relayered_log_synced_seq").set(bounds.synced.0 as f64);
+        metrics::gauge!("relayered_log_size_bytes").set(bounds.bytes as f64);
+        match self.0.hosts.counts().await {
+            Ok(counts) => publish_hosts(&counts),
+            Err(error) => tracing::warn!(%error, "hosts could not be counted for /metrics"),
+        }
+        publish_identities(&self.0.resolver.stats().await);
+        self.0.recorder.render()
+    }
+}
+
+fn publish_hosts(counts: &HostCounts) {
+    for (status, count) in HostStatus::ALL.into_iter().zip(counts.by_status) {
+        metrics::gauge!("relayered_hosts_count", "status" => status.label()).set(count as f64);
+    }
+    metrics::gauge!("relayered_hosts_dialing_count").set(counts.dialing as f64);
+}
+
+fn publish_identities(stats: &IdentityStats) {
+    for (outcome, count) in [
+        ("cached", stats.hits),
+        ("joined", stats.joined),
+        ("turned-away", stats.turned_away),
+        ("found", stats.found),
+        ("not-found", stats.not_found),
+        ("unavailable", stats.unavailable),
+    ] {
+        metrics::counter!("relayered_identity_lookups_total", "outcome" => outcome).absolute(count);
+    }
+    metrics::gauge!("relayered_identity_cached_count").set(stats.cached as f64);
+    metrics::gauge!("relayered_identity_queued_count").set(stats.queued as f64);
+    metrics::gauge!("relayered_identity_fetching_count").set(stats.in_flight as f64);
+}
+
+pub(crate) fn routes(page: Page) -> Router {
+    Router::new()
+        .route("/metrics", get(metrics_page))
+        .fallback(async || (StatusCode::NOT_FOUND, "metrics are at /metrics\n"))
+        .with_state(page)
+}
+
+async fn metrics_page(State(page): State<Page>) -> Response {
+    let text = page.render().await;
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+}

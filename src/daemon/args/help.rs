@@ -1,0 +1,77 @@
+//! `--help` and `--version`.
+
+use std::fmt::Write as _;
+
+use super::table::{Flag, GROUPS, Kind};
+
+const WIDTH: usize = 92;
+const INDENT: usize = 8;
+
+const HEAD: &str = "\
+relayered: an AT Protocol relay. Many PDS hosts in, one verified firehose out.
+
+Usage: relayered [serve] [FLAGS]
+
+Every flag can also be given as an environment variable, or in a file `.env` in the working
+directory. Flags win over the environment, the environment over the file. Times are written as
+72h, 5m or 30s, sizes as 512MiB or 10GB. Lists: repeat the flag, or put commas into the variable.
+
+To try it:
+    relayered --admin-key localdev
+    curl -H 'Authorization: Bearer localdev' -d hostname=pds.example.com \\
+        http://localhost:2470/admin/pds/requestCrawl
+";
+
+pub(super) fn version() -> String {
+    format!("relayered {}\n", env!("CARGO_PKG_VERSION"))
+}
+
+pub(super) fn text() -> String {
+    let mut out = HEAD.to_owned();
+    for group in GROUPS {
+        // Writing to a String cannot fail.
+        let _ = write!(out, "\n{}:\n", group.title);
+        if group.flags.iter().all(|flag| flag.help.is_empty()) {
+            let names: Vec<String> =
+                group.flags.iter().map(|flag| format!("--{}", flag.name)).collect();
+            wrap(&names.join(" "), 4, &mut out);
+            continue;
+        }
+        for flag in group.flags {
+            describe(flag, &mut out);
+        }
+    }
+    out.push_str("\nExit codes: 0 stopped in order, 64 usage, 78 configuration, 70 fault.\n");
+    out
+}
+
+fn describe(flag: &Flag, out: &mut String) {
+    let value = match flag.kind {
+        Kind::Value(name) | Kind::List(name) => format!(" {name}"),
+        Kind::Switch | Kind::IgnoredValue | Kind::IgnoredSwitch => String::new(),
+    };
+    let aliases: String = flag.aliases.iter().map(|alias| format!(" (or --{alias})")).collect();
+    let _ = writeln!(out, "    --{}{value}{aliases}", flag.name);
+    wrap(flag.help, INDENT, out);
+    let again = if matches!(flag.kind, Kind::List(_)) { "; may be repeated" } else { "" };
+    wrap(&format!("[{}; default {}{again}]", flag.env.join(", "), flag.default), INDENT, out);
+}
+
+fn wrap(text: &str, indent: usize, out: &mut String) {
+    let mut column = 0;
+    for word in text.split_ascii_whitespace() {
+        if column == 0 || column + 1 + word.len() > WIDTH {
+            if column > 0 {
+                out.push('\n');
+            }
+            out.push_str(&" ".repeat(indent));
+            column = indent;
+        } else {
+            out.push(' ');
+            column += 1;
+        }
+        out.push_str(word);
+        column += word.len();
+    }
+    out.push('\n');
+}

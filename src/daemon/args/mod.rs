@@ -1,0 +1,266 @@
+//! The command line: aliases, environment and `.env` brought into one form, which argh reads.
+//!
+//! Flags win over the environment, the environment over the `.env` file.
+
+mod help;
+mod table;
+
+use argh::FromArgs;
+
+use self::table::{Flag, Kind};
+use crate::env::Env;
+
+/// The flags as argh reads them, all by their own names; values are text still.
+#[derive(Clone, Debug, Default, FromArgs, PartialEq, Eq)]
+#[argh(description = "an AT Protocol relay")]
+pub struct Flags {
+    #[argh(option, description = "address of the API")]
+    pub api_listen: Option<String>,
+    #[argh(option, description = "address of the metrics")]
+    pub metrics_listen: Option<String>,
+    #[argh(option, description = "admin keys")]
+    pub admin_key: Vec<String>,
+    #[argh(option, description = "consumers at most")]
+    pub max_consumers: Option<String>,
+    #[argh(option, description = "directory of all data")]
+    pub data_dir: Option<String>,
+    #[argh(option, description = "database")]
+    pub db_url: Option<String>,
+    #[argh(option, description = "connections to a database server")]
+    pub max_db_conn: Option<String>,
+    #[argh(option, description = "directory of the event log")]
+    pub persist_dir: Option<String>,
+    #[argh(option, description = "age of the oldest event")]
+    pub replay_window: Option<String>,
+    #[argh(option, description = "bytes of the event log")]
+    pub replay_bytes: Option<String>,
+    #[argh(option, description = "bytes of a file of the event log")]
+    pub log_segment_bytes: Option<String>,
+    #[argh(option, description = "bytes of the event log in memory")]
+    pub log_memory: Option<String>,
+    #[argh(option, description = "time between syncs of the event log")]
+    pub sync_interval: Option<String>,
+    #[argh(option, description = "floor of sequence numbers")]
+    pub initial_seq_number: Option<String>,
+    #[argh(option, description = "domains of trusted hosts")]
+    pub trusted_domains: Vec<String>,
+    #[argh(option, description = "accounts of a new host")]
+    pub default_account_limit: Option<String>,
+    #[argh(option, description = "new hosts a day")]
+    pub new_hosts_per_day_limit: Option<String>,
+    #[argh(switch, description = "no crawl requests from the public")]
+    pub disable_request_crawl: bool,
+    #[argh(switch, description = "hosts without TLS")]
+    pub allow_insecure_hosts: bool,
+    #[argh(option, description = "private networks with hosts")]
+    pub allow_private_hosts: Vec<String>,
+    #[argh(switch, description = "commits without prevData")]
+    pub lenient_sync_validation: bool,
+    #[argh(option, description = "sibling relays")]
+    pub sibling_relays: Vec<String>,
+    #[argh(option, description = "PLC directory")]
+    pub plc_host: Option<String>,
+    #[argh(option, description = "identities in memory")]
+    pub ident_cache_size: Option<String>,
+    #[argh(option, description = "number of shards")]
+    pub shards: Option<String>,
+    #[argh(option, description = "pin threads")]
+    pub pin: Option<String>,
+    #[argh(option, description = "IO driver")]
+    pub driver: Option<String>,
+    #[argh(option, description = "log level")]
+    pub log_level: Option<String>,
+    #[argh(option, description = "log format")]
+    pub log_format: Option<String>,
+    #[argh(option, description = "name of the deployment")]
+    pub env: Option<String>,
+}
+
+/// What the command line asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Invocation {
+    /// Print this and leave.
+    Print(String),
+    Serve {
+        flags: Box<Flags>,
+        /// Flags and variables that were given and have no effect.
+        ignored: Vec<String>,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct UsageError(String);
+
+/// Reads the command line (without the program's name) and the environment.
+pub fn parse(args: &[String], env: &impl Env) -> Result<Invocation, UsageError> {
+    let mut given = Given::default();
+    if let Some(text) = given.take_args(args)? {
+        return Ok(Invocation::Print(text));
+    }
+    for flag in table::all() {
+        if !given.has(flag.name)
+            && let Some((name, text)) = env.first(flag.env)
+        {
+            given.take_env(flag, name, &text)?;
+        }
+    }
+    let canonical: Vec<&str> = given.canonical.iter().map(String::as_str).collect();
+    let flags = Flags::from_args(&["relayered"], &canonical)
+        .map_err(|exit| UsageError(exit.output.trim().to_owned()))?;
+    Ok(Invocation::Serve { flags: Box::new(flags), ignored: given.ignored })
+}
+
+/// Flags in their one form.
+#[derive(Default)]
+struct Given {
+    names: Vec<&'static str>,
+    canonical: Vec<String>,
+    ignored: Vec<String>,
+}
+
+impl Given {
+    fn has(&self, name: &str) -> bool {
+        self.names.contains(&name)
+    }
+
+    /// Takes the whole command line; returns text to print if that is all that is asked for.
+    fn take_args(&mut self, args: &[String]) -> Result<Option<String>, UsageError> {
+        let mut rest = args.iter();
+        let mut subcommand = None;
+        while let Some(arg) = rest.next() {
+            match arg.as_str() {
+                "--help" | "-h" | "help" => return Ok(Some(help::text())),
+                "--version" | "-V" | "version" => return Ok(Some(help::version())),
+                _ => {}
+            }
+            let Some(text) = arg.strip_prefix("--") else {
+                check_subcommand(arg, &mut subcommand)?;
+                continue;
+            };
+            let (name, inline) = match text.split_once('=') {
+                Some((name, value)) => (name, Some(value.to_owned())),
+                None => (text, None),
+            };
+            let flag = table::find(name).ok_or_else(|| unknown(name))?;
+            let value = match (flag.kind, inline) {
+                (Kind::Switch | Kind::IgnoredSwitch, inline) => inline,
+                (_, Some(inline)) => Some(inline),
+                (_, None) => Some(rest.next().cloned().ok_or_else(|| {
+                    UsageError(format!("--{name} needs a value. See relayered --help"))
+                })?),
+            };
+            self.push(flag, &format!("--{name}"), value)?;
+        }
+        Ok(None)
+    }
+
+    fn take_env(&mut self, flag: &'static Flag, name: &str, text: &str) -> Result<(), UsageError> {
+        if let Kind::List(_) = flag.kind {
+            for item in text.split(',').map(str::trim).filter(|item| !item.is_empty()) {
+                self.push(flag, name, Some(item.to_owned()))?;
+            }
+            return Ok(());
+        }
+        self.push(flag, name, Some(text.trim().to_owned()))
+    }
+
+    fn push(
+        &mut self,
+        flag: &'static Flag,
+        source: &str,
+        value: Option<String>,
+    ) -> Result<(), UsageError> {
+        let seen = self.has(flag.name);
+        self.names.push(flag.name);
+        let long = format!("--{}", flag.name);
+        match flag.kind {
+            Kind::IgnoredValue | Kind::IgnoredSwitch => self.ignored.push(source.to_owned()),
+            Kind::Switch => {
+                let on = value.as_deref().map_or(Some(true), parse_bool).ok_or_else(|| {
+                    UsageError(format!("{source} is true or false, not {:?}", value.as_deref()))
+                })?;
+                self.canonical.retain(|arg| *arg != long);
+                if on {
+                    self.canonical.push(long);
+                }
+            }
+            Kind::Value(_) | Kind::List(_) => {
+                if seen && matches!(flag.kind, Kind::Value(_)) {
+                    self.remove(&long);
+                }
+                self.canonical.extend([long, value.unwrap_or_default()]);
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes a flag given before, with its value.
+    fn remove(&mut self, long: &str) {
+        if let Some(at) = self.canonical.iter().position(|arg| arg == long) {
+            self.canonical.drain(at..(at + 2).min(self.canonical.len()));
+        }
+    }
+}
+
+/// `true`, `false` and the like.
+pub(crate) fn parse_bool(text: &str) -> Option<bool> {
+    match text.to_ascii_lowercase().as_str() {
+        "1" | "t" | "true" | "yes" | "on" => Some(true),
+        "0" | "f" | "false" | "no" | "off" => Some(false),
+        _ => None,
+    }
+}
+
+fn check_subcommand(arg: &str, seen: &mut Option<String>) -> Result<(), UsageError> {
+    if arg.starts_with('-') && arg.len() > 1 {
+        return Err(UsageError(format!("unknown flag {arg}; flags have two dashes. See --help")));
+    }
+    if let Some(before) = seen {
+        return Err(UsageError(format!("{arg:?} behind {before:?}: one command at a time")));
+    }
+    if arg != "serve" {
+        return Err(UsageError(format!(
+            "unknown command {arg:?}; relayered has one command so far, serve, which is also what \
+             it does without any"
+        )));
+    }
+    *seen = Some(arg.to_owned());
+    Ok(())
+}
+
+/// Names the flag that was meant, as far as one can tell.
+fn unknown(name: &str) -> UsageError {
+    let names = table::all().flat_map(|flag| std::iter::once(&flag.name).chain(flag.aliases));
+    let nearest = names.min_by_key(|known| distance(name, known));
+    UsageError(match nearest {
+        Some(nearest) => {
+            format!("unknown flag --{name}; the nearest is --{nearest}. See relayered --help")
+        }
+        None => format!("unknown flag --{name}. See relayered --help"),
+    })
+}
+
+/// How many letters must be changed, added or taken away to make one name of the other.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, from) in a.chars().enumerate() {
+        let mut diagonal = i;
+        let mut left = i + 1;
+        for (to, cell) in b.iter().zip(row.iter_mut().skip(1)) {
+            let above = *cell;
+            let cost = (diagonal + usize::from(from != *to)).min(above + 1).min(left + 1);
+            diagonal = above;
+            left = cost;
+            *cell = cost;
+        }
+        if let Some(first) = row.first_mut() {
+            *first = i + 1;
+        }
+    }
+    row.last().copied().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests;

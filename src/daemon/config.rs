@@ -1,0 +1,380 @@
+//! The configuration: flags, checked and typed.
+
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    path::PathBuf,
+    time::Duration,
+};
+
+use control::store::DatabaseUrl;
+
+use crate::args::{Flags, parse_bool};
+
+/// An address to listen on; `ip` of `None` is all interfaces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listen {
+    pub ip: Option<IpAddr>,
+    pub port: u16,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DriverChoice {
+    Auto,
+    Uring,
+    Epoll,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+/// Everything that can be set from outside. Held apart from what the parts take, so that reading
+/// it needs none of them.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub api: Listen,
+    pub metrics: Listen,
+    /// Empty: make one.
+    pub admin_keys: Vec<String>,
+    pub consumers_max: usize,
+    pub database: DatabaseUrl,
+    pub log_dir: PathBuf,
+    pub replay_window: Duration,
+    pub replay_bytes: Option<u64>,
+    pub segment_bytes: u64,
+    pub log_memory_bytes: Option<u64>,
+    pub sync_interval: Duration,
+    pub initial_seq: u64,
+    pub trusted_domains: Vec<String>,
+    pub account_limit: u64,
+    pub new_hosts_per_day: u64,
+    pub crawl_enabled: bool,
+    pub insecure_hosts: bool,
+    /// CIDR notation, checked.
+    pub private_hosts: Vec<ipnet::IpNet>,
+    pub lenient: bool,
+    pub sibling_relays: Vec<String>,
+    pub plc_url: String,
+    pub identities_max: usize,
+    pub shards: Option<usize>,
+    pub pin: Option<bool>,
+    pub driver: DriverChoice,
+    pub deployment: String,
+}
+
+/// How the log is written; known before anything else, so that all else can be logged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogOutput {
+    pub level: tracing::Level,
+    pub format: LogFormat,
+    /// The level that was asked for if it is not one.
+    pub unknown_level: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("--{flag}: {problem}")]
+pub struct ConfigError {
+    flag: &'static str,
+    problem: String,
+}
+
+fn fault(flag: &'static str, problem: impl Into<String>) -> ConfigError {
+    ConfigError { flag, problem: problem.into() }
+}
+
+impl Config {
+    pub fn from_flags(flags: &Flags) -> Result<Self, ConfigError> {
+        let data_dir = PathBuf::from(flags.data_dir.as_deref().unwrap_or("./data/relayered"));
+        Ok(Self {
+            api: listen("api-listen", flags.api_listen.as_deref().unwrap_or(":2470"))?,
+            metrics: listen("metrics-listen", flags.metrics_listen.as_deref().unwrap_or(":2471"))?,
+            admin_keys: flags.admin_key.clone(),
+            consumers_max: number("max-consumers", &flags.max_consumers, 10_000)?,
+            database: database(flags, &data_dir)?,
+            log_dir: flags.persist_dir.as_ref().map_or_else(|| data_dir.join("log"), PathBuf::from),
+            replay_window: time("replay-window", flags.replay_window.as_deref().unwrap_or("72h"))?,
+            replay_bytes: flags.replay_bytes.as_deref().map(|t| size("replay-bytes", t)).transpose()?,
+            segment_bytes: size(
+                "log-segment-bytes",
+                flags.log_segment_bytes.as_deref().unwrap_or("256MiB"),
+            )?,
+            log_memory_bytes: flags
+                .log_memory
+                .as_deref()
+                .map(|text| size("log-memory", text))
+                .transpose()?,
+            sync_interval: time("sync-interval", flags.sync_interval.as_deref().unwrap_or("1s"))?,
+            initial_seq: initial_seq(flags)?,
+            trusted_domains: trusted_domains(flags),
+            account_limit: number("default-account-limit", &flags.default_account_limit, 100)?,
+            new_hosts_per_day: number(
+                "new-hosts-per-day-limit",
+                &flags.new_hosts_per_day_limit,
+                50,
+            )?,
+            crawl_enabled: !flags.disable_request_crawl,
+            insecure_hosts: flags.allow_insecure_hosts,
+            private_hosts: networks(&flags.allow_private_hosts)?,
+            lenient: flags.lenient_sync_validation,
+            sibling_relays: flags.sibling_relays.clone(),
+            plc_url: plc_url(flags.plc_host.as_deref().unwrap_or("https://plc.directory"))?,
+            identities_max: number("ident-cache-size", &flags.ident_cache_size, 5_000_000)?,
+            shards: shards(flags)?,
+            pin: pin(flags)?,
+            driver: driver(flags)?,
+            deployment: flags.env.clone().unwrap_or_else(|| "dev".into()),
+        })
+    }
+}
+
+impl LogOutput {
+    pub fn from_flags(flags: &Flags) -> Result<Self, ConfigError> {
+        let format = match flags.log_format.as_deref().map(str::to_ascii_lowercase).as_deref() {
+            None | Some("text") => LogFormat::Text,
+            Some("json") => LogFormat::Json,
+            Some(_) => return Err(fault("log-format", "expected text or json")),
+        };
+        let text = flags.log_level.as_deref().unwrap_or("info");
+        // The variables for this are shared with other programs, which have other words.
+        let level = match text.to_ascii_lowercase().as_str() {
+            "warning" => Some(tracing::Level::WARN),
+            text => text.parse().ok(),
+        };
+        let unknown_level = level.is_none().then(|| text.to_owned());
+        Ok(Self { level: level.unwrap_or(tracing::Level::INFO), format, unknown_level })
+    }
+}
+
+fn database(flags: &Flags, data_dir: &std::path::Path) -> Result<DatabaseUrl, ConfigError> {
+    match &flags.db_url {
+        Some(url) => {
+            DatabaseUrl::parse(url).map_err(|error| fault("db-url", error.to_string()))
+        }
+        None => Ok(DatabaseUrl::File(data_dir.join("relayered.sqlite"))),
+    }
+}
+
+fn initial_seq(flags: &Flags) -> Result<u64, ConfigError> {
+    let seq = number("initial-seq-number", &flags.initial_seq_number, 1)?;
+    // Consumers read sequence numbers as JavaScript numbers.
+    if seq == 0 || seq >= 1 << 53 {
+        return Err(fault("initial-seq-number", "expected a number from 1 to 2^53 - 1"));
+    }
+    Ok(seq)
+}
+
+fn trusted_domains(flags: &Flags) -> Vec<String> {
+    if flags.trusted_domains.is_empty() {
+        return vec!["*.host.bsky.network".to_owned()];
+    }
+    flags.trusted_domains.iter().map(|domain| domain.to_ascii_lowercase()).collect()
+}
+
+fn networks(texts: &[String]) -> Result<Vec<ipnet::IpNet>, ConfigError> {
+    let network = |text: &String| {
+        let single = text.parse::<IpAddr>().map(ipnet::IpNet::from);
+        text.parse().or(single).map_err(|_not_a_network| {
+            fault("allow-private-hosts", format!("{text:?} is not a network such as 10.0.0.0/8"))
+        })
+    };
+    texts.iter().map(network).collect()
+}
+
+fn plc_url(text: &str) -> Result<String, ConfigError> {
+    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    match rest {
+        Some(host) if !host.is_empty() => Ok(text.trim_end_matches('/').to_owned()),
+        _ => Err(fault("plc-host", format!("{text:?} does not begin with https:// or http://"))),
+    }
+}
+
+fn shards(flags: &Flags) -> Result<Option<usize>, ConfigError> {
+    let Some(_) = flags.shards else { return Ok(None) };
+    match number("shards", &flags.shards, 0)? {
+        count @ 1..=256 => Ok(Some(count)),
+        _ => Err(fault("shards", "expected a number from 1 to 256")),
+    }
+}
+
+fn pin(flags: &Flags) -> Result<Option<bool>, ConfigError> {
+    let Some(text) = &flags.pin else { return Ok(None) };
+    match parse_bool(text) {
+        Some(pin) => Ok(Some(pin)),
+        None => Err(fault("pin", format!("{text:?} is neither true nor false"))),
+    }
+}
+
+fn driver(flags: &Flags) -> Result<DriverChoice, ConfigError> {
+    match flags.driver.as_deref() {
+        None | Some("auto") => Ok(DriverChoice::Auto),
+        Some("uring" | "io_uring") => Ok(DriverChoice::Uring),
+        Some("epoll") => Ok(DriverChoice::Epoll),
+        Some(_) => Err(fault("driver", "expected auto, uring or epoll")),
+    }
+}
+
+fn number<T: std::str::FromStr>(
+    flag: &'static str,
+    text: &Option<String>,
+    default: T,
+) -> Result<T, ConfigError> {
+    let Some(text) = text else { return Ok(default) };
+    text.trim()
+        .parse()
+        .map_err(|_not_a_number| fault(flag, format!("{text:?} is not a number of 0 or more")))
+}
+
+/// `:2470`, `127.0.0.1:2470`, `[::1]:2470`, `localhost:2470`.
+fn listen(flag: &'static str, text: &str) -> Result<Listen, ConfigError> {
+    let wrong = || {
+        fault(flag, format!("{text:?} is not an address such as :2470 or 127.0.0.1:2470"))
+    };
+    let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
+    let port = port.parse().map_err(|_not_a_port| wrong())?;
+    let ip = match host {
+        "" | "*" => None,
+        "localhost" => Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+        host => {
+            let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+            Some(bare.unwrap_or(host).parse().map_err(|_not_an_ip| wrong())?)
+        }
+    };
+    Ok(Listen { ip, port })
+}
+
+/// A number and the unit behind it.
+fn split_unit(text: &str) -> Option<(f64, &str)> {
+    let digits = text.bytes().take_while(|byte| byte.is_ascii_digit() || *byte == b'.').count();
+    let (number, unit) = text.split_at(digits);
+    Some((number.parse().ok()?, unit))
+}
+
+/// `72h`, `5m`, `1h30m`, `500ms`.
+fn time(flag: &'static str, text: &str) -> Result<Duration, ConfigError> {
+    let wrong = || fault(flag, format!("{text:?} is not a time such as 72h, 5m or 30s"));
+    let mut rest = text.trim();
+    let mut seconds = 0.0;
+    if rest.is_empty() {
+        return Err(wrong());
+    }
+    while !rest.is_empty() {
+        let (number, behind) = split_unit(rest).ok_or_else(wrong)?;
+        let unit = behind.bytes().take_while(u8::is_ascii_alphabetic).count();
+        let (unit, next) = behind.split_at(unit);
+        seconds += number
+            * match unit {
+                "d" => 86_400.0,
+                "h" => 3600.0,
+                "m" => 60.0,
+                "s" => 1.0,
+                "ms" => 1e-3,
+                "us" => 1e-6,
+                "" if number == 0.0 => 0.0,
+                _ => return Err(wrong()),
+            };
+        rest = next;
+    }
+    // Ten years: more is a mistake, and would overflow clocks.
+    if !(0.0..=10.0 * 366.0 * 86_400.0).contains(&seconds) {
+        return Err(wrong());
+    }
+    Ok(Duration::from_secs_f64(seconds))
+}
+
+/// `512MiB`, `10GB`, `1000000`.
+fn size(flag: &'static str, text: &str) -> Result<u64, ConfigError> {
+    let wrong = || fault(flag, format!("{text:?} is not a size such as 512MiB or 10GB"));
+    let (number, unit) = split_unit(text.trim()).ok_or_else(wrong)?;
+    let factor = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1.0,
+        "k" | "kib" => 1024.0,
+        "kb" => 1e3,
+        "m" | "mib" => 1024.0 * 1024.0,
+        "mb" => 1e6,
+        "g" | "gib" => 1024.0 * 1024.0 * 1024.0,
+        "gb" => 1e9,
+        "t" | "tib" => 1024.0 * 1024.0 * 1024.0 * 1024.0,
+        "tb" => 1e12,
+        _ => return Err(wrong()),
+    };
+    let bytes = number * factor;
+    if !(1.0..=1e18).contains(&bytes) {
+        return Err(wrong());
+    }
+    Ok(bytes as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses() {
+        let parsed = |text: &str| listen("api-listen", text).map(|at| (at.ip, at.port));
+        assert_eq!(parsed(":2470").unwrap(), (None, 2470));
+        assert_eq!(parsed("127.0.0.1:0").unwrap(), (Some("127.0.0.1".parse().unwrap()), 0));
+        assert_eq!(parsed("[::1]:5").unwrap(), (Some("::1".parse().unwrap()), 5));
+        assert_eq!(parsed("localhost:5").unwrap(), (Some("127.0.0.1".parse().unwrap()), 5));
+        for bad in ["2470", "", ":", ":99999", "example.com:1", "1.2.3.4"] {
+            assert!(parsed(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn times_and_sizes() {
+        for (text, seconds) in
+            [("72h", 259_200.0), ("5m", 300.0), ("30s", 30.0), ("1h30m", 5400.0), ("250ms", 0.25), ("0", 0.0)]
+        {
+            assert_eq!(time("x", text).unwrap(), Duration::from_secs_f64(seconds), "{text}");
+        }
+        for bad in ["", "72", "h", "5 m", "-5m", "99999999d", "5y"] {
+            assert!(time("x", bad).is_err(), "{bad}");
+        }
+        for (text, bytes) in [("1", 1), ("512MiB", 512 << 20), ("10GB", 10_000_000_000), ("1.5k", 1536)] {
+            assert_eq!(size("x", text).unwrap(), bytes, "{text}");
+        }
+        for bad in ["", "x", "5x", "0", "-1", "999999TB"] {
+            assert!(size("x", bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_help() {
+        let config = Config::from_flags(&Flags::default()).unwrap();
+        assert_eq!(config.api, Listen { ip: None, port: 2470 });
+        assert_eq!(config.log_dir, PathBuf::from("./data/relayered/log"));
+        let file = PathBuf::from("./data/relayered/relayered.sqlite");
+        assert_eq!(config.database, DatabaseUrl::File(file));
+        assert_eq!(config.replay_window, Duration::from_hours(72));
+        assert_eq!(config.trusted_domains, ["*.host.bsky.network"]);
+    }
+
+    #[test]
+    fn wrong_values_name_their_flag() {
+        let wrong = [
+            Flags { shards: Some("0".into()), ..Flags::default() },
+            Flags { initial_seq_number: Some("0".into()), ..Flags::default() },
+            Flags { plc_host: Some("plc.directory".into()), ..Flags::default() },
+            Flags { db_url: Some("postgres://x".into()), ..Flags::default() },
+            Flags { allow_private_hosts: vec!["10.0.0.0/99".into()], ..Flags::default() },
+            Flags { driver: Some("kqueue".into()), ..Flags::default() },
+        ];
+        for flags in wrong {
+            let error = Config::from_flags(&flags).unwrap_err().to_string();
+            assert!(error.starts_with("--"), "{error}");
+        }
+    }
+
+    #[test]
+    fn log_levels_of_other_programs() {
+        let level = |text: &str| {
+            let flags = Flags { log_level: Some(text.into()), ..Flags::default() };
+            LogOutput::from_flags(&flags).unwrap()
+        };
+        assert_eq!(level("DEBUG").level, tracing::Level::DEBUG);
+        assert_eq!(level("warning").level, tracing::Level::WARN);
+        assert_eq!(level("dpanic").unknown_level.as_deref(), Some("dpanic"));
+    }
+}
