@@ -1,1 +1,142 @@
-fn main() {}
+//! Where the microseconds of an event go: CPU time of each step of verification, on the corpus that
+//! the reference library made, beside the bare signature checks of the same events.
+//!
+//! `cargo run --release -p bench [ROUNDS]`. Figures are the minimum over the rounds, in µs of this thread's CPU
+//! clock for each #commit event. What only the running relay can show (sockets, rings, log, sends)
+//! is measured by `loadgen demo`.
+
+#![forbid(unsafe_code)]
+
+mod corpus;
+
+use std::{collections::HashMap, env, hint::black_box};
+
+use corpus::Commit;
+use ecdsa::{Check, Curve};
+use mimalloc::MiMalloc;
+use protocol::{
+    car::{BlockTable, CarReader},
+    commit, frame, mst,
+};
+use rustix::time::{ClockId, clock_gettime};
+
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
+
+fn main() {
+    let rounds = env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(20);
+    let commits = corpus::commits();
+    let frame_bytes: usize = commits.iter().map(|commit| commit.frame.len()).sum();
+    println!(
+        "{} #commit events, mean frame {} bytes, {} rounds",
+        commits.len(),
+        frame_bytes / commits.len(),
+        rounds
+    );
+    let bench = Bench { commits: &commits, rounds };
+    let skim = bench.run("skim: header, DID, seq", |commit| {
+        black_box(frame::skim(&commit.frame).is_ok());
+    });
+    let parse = bench.run("parse: the whole frame, strictly", |commit| {
+        black_box(frame::parse(&commit.frame).is_ok());
+    });
+    let car = bench.run("CAR: split into blocks", |commit| {
+        black_box(CarReader::new(&commit.blocks).map(Iterator::count).ok());
+    });
+    let mut table = BlockTable::default();
+    let load = bench.run("CAR split, every block hashed and indexed", |commit| {
+        black_box(table.load(&commit.blocks).is_ok());
+    });
+    let mut unsigned = Vec::new();
+    let object = bench.run("commit object: parse, unsigned bytes", |commit| {
+        unsigned.clear();
+        if let Ok(object) = commit::parse(&commit.block) {
+            object.unsigned_bytes(&mut unsigned);
+        }
+        black_box(unsigned.len());
+    });
+    let signature = signatures(&bench);
+    let invert = inversion(&bench) - load;
+    println!("{:>8.2}  inversion of the operations (CAR taken off)", invert);
+    let rest = skim + parse + load + object + invert;
+    println!("{rest:>8.2}  sum of all but the signature (CAR split {car:.2} is part of it)");
+    println!("{:>8.2}  sum: {:.2} x the bare signatures", rest + signature, 1.0 + rest / signature);
+}
+
+struct Bench<'a> {
+    commits: &'a [Commit],
+    rounds: u32,
+}
+
+impl Bench<'_> {
+    /// The least mean cost over the rounds, printed and returned.
+    fn run(&self, name: &str, step: impl FnMut(&Commit)) -> f64 {
+        let cost = self.measure(step);
+        println!("{cost:>8.2}  {name}");
+        cost
+    }
+
+    fn measure(&self, mut step: impl FnMut(&Commit)) -> f64 {
+        let mut least = f64::INFINITY;
+        for _ in 0..self.rounds {
+            let start = cpu_micros();
+            self.commits.iter().for_each(&mut step);
+            least = least.min(cpu_micros() - start);
+        }
+        least / self.commits.len() as f64
+    }
+}
+
+fn signatures(bench: &Bench<'_>) -> f64 {
+    let mut by_curve = HashMap::new();
+    for commit in bench.commits {
+        by_curve.entry(commit.key.curve()).or_insert_with(Vec::new).push(commit);
+    }
+    let mut sum = 0.0;
+    for curve in [Curve::K256, Curve::P256] {
+        let Some(commits) = by_curve.get(&curve) else { continue };
+        let mut least = f64::INFINITY;
+        let mut verdicts = Vec::new();
+        for _ in 0..bench.rounds.min(5) {
+            let start = cpu_micros();
+            for commit in commits {
+                let check = Check {
+                    key: &commit.key,
+                    message: &commit.unsigned,
+                    signature: &commit.signature,
+                };
+                ecdsa::verify_batch(&[check], &mut verdicts);
+                assert_eq!(verdicts, [true], "a signature of the corpus does not verify");
+            }
+            least = least.min(cpu_micros() - start);
+        }
+        println!(
+            "{:>8.2}  signature, {curve:?}, parsed key ({} events)",
+            least / commits.len() as f64,
+            commits.len()
+        );
+        sum += least;
+    }
+    let mean = sum / bench.commits.len() as f64;
+    println!("{mean:>8.2}  signature, mean of this mix");
+    mean
+}
+
+fn inversion(bench: &Bench<'_>) -> f64 {
+    let mut table = BlockTable::default();
+    let mut scratch = mst::Scratch::default();
+    bench.measure(|commit| {
+        let Ok(event) = frame::parse(&commit.frame) else { return };
+        let frame::Body::Commit(body) = event.body else { return };
+        let Ok(blocks) = table.load(body.blocks) else { return };
+        let before = mst::invert(commit.data, body.ops, &blocks, &mut scratch);
+        assert!(before.is_ok(), "a commit of the corpus does not invert: {before:?}");
+    }) - bench.measure(|commit| {
+        black_box(frame::parse(&commit.frame).is_ok());
+    })
+}
+
+fn cpu_micros() -> f64 {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    time.tv_sec as f64 * 1e6 + time.tv_nsec as f64 / 1e3
+}
