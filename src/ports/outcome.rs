@@ -73,6 +73,8 @@ reasons! {
     RevStale => "rev-stale",
     AccountInactive => "account-inactive",
     AccountTakendown => "account-takendown",
+    /// The account is above its host's limit.
+    AccountThrottled => "account-throttled",
     /// The DID document names another PDS than the host that sent the event.
     HostMismatch => "host-mismatch",
     /// The directory says that there is no such DID, or the document is not usable.
@@ -121,10 +123,12 @@ pub enum Remark {
     Discontinuous,
     /// Lenient mode: no `prevData`, so the tree could not be checked.
     TreeWaived,
+    /// A #commit without deprecated fields that the lexicon requires: they were filled in.
+    Completed,
 }
 
 impl Remark {
-    pub const ALL: [Self; 2] = [Self::Discontinuous, Self::TreeWaived];
+    pub const ALL: [Self; 3] = [Self::Discontinuous, Self::TreeWaived, Self::Completed];
     pub const COUNT: usize = Self::ALL.len();
 
     pub fn index(self) -> usize {
@@ -135,6 +139,7 @@ impl Remark {
         match self {
             Self::Discontinuous => "discontinuous",
             Self::TreeWaived => "tree-waived",
+            Self::Completed => "completed",
         }
     }
 }

@@ -63,6 +63,10 @@ impl RawFrame {
         &self.bytes
     }
 
+    pub fn into_bytes(self) -> Bytes {
+        self.bytes
+    }
+
     pub fn ticket(&self) -> u64 {
         self.ticket
     }
