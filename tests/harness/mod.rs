@@ -8,6 +8,7 @@
 pub mod consumer;
 pub mod corpus;
 pub mod http;
+pub mod json;
 pub mod pds;
 pub mod plc;
 pub mod relay;

@@ -1,14 +1,18 @@
 //! What each fuzz target does with its input. The functions are plain, so that the crate's tests
 //! run them too: over the corpora, and over seeded mutations of them.
 
+use ecdsa::{Curve, VerifyingKey};
 use ipld_core::ipld::Ipld;
 use protocol::{
     Cid,
     car::{self, BlockTable, CarReader},
     cbor::{self, DEPTH_MAX, Reader},
     commit,
+    did_doc::{self, Endpoint},
     frame::{self, Action, Body, Ops, Skim},
+    key,
     mst::{self, Scratch, tree::Tree},
+    syntax,
 };
 
 /// The strict cursor against the library, both ways, and records against both.
@@ -217,12 +221,67 @@ fn write_op(out: &mut Vec<u8>, action: Action, path: &str, cid: &Cid, prev: &Cid
     );
 }
 
-/// Keys and DID documents, whose readers only must not panic.
+/// A document as if asked for by its own name: endpoint and handle read back as themselves.
 pub fn did_doc(data: &[u8]) {
-    let _ = protocol::did_doc::parse(data, "did:plc:jxez6oruacp4rzleeldguf7x");
-    if let Ok(text) = str::from_utf8(data)
-        && let Ok(key) = protocol::key::parse_multibase(text)
-    {
-        assert_eq!(protocol::key::parse_multibase(&protocol::key::multibase_string(&key)), Ok(key));
+    let _ = did_doc::parse(data, "did:plc:jxez6oruacp4rzleeldguf7x");
+    let did = serde_json::from_slice::<serde_json::Value>(data)
+        .ok()
+        .and_then(|json| json.get("id")?.as_str().map(str::to_owned));
+    let Some(Ok(document)) = did.map(|did| did_doc::parse(data, &did)) else { return };
+    if let Some(pds) = document.pds {
+        assert_eq!(Endpoint::parse(&pds.to_string()), Some(pds));
+    }
+    if let Some(handle) = document.handle {
+        assert!(syntax::handle::check(&handle));
+    }
+}
+
+/// Text that is read as a key is the one spelling of it; a bare point has two.
+pub fn key(data: &[u8]) {
+    let Ok(text) = str::from_utf8(data) else { return };
+    if let Ok(key) = key::parse_did_key(text) {
+        assert_eq!(key::did_key_string(&key), text);
+    }
+    if let Ok(key) = key::parse_multibase(text) {
+        assert_eq!(key::multibase_string(&key), text);
+    }
+    for curve in [Curve::K256, Curve::P256] {
+        if let Ok(key) = key::parse_legacy_multibase(curve, text) {
+            assert_eq!(key::parse_multibase(&key::multibase_string(&key)), Ok(key));
+        }
+        if let Ok(key) = VerifyingKey::from_sec1(curve, data) {
+            assert!(data == key.to_sec1_compressed() || data == key.to_sec1_uncompressed());
+            assert_eq!(VerifyingKey::from_bytes(&key.to_bytes()), Ok(key));
+        }
+    }
+}
+
+/// All identifiers: what is accepted stays itself, and its parts are valid in themselves.
+pub fn syntax(data: &[u8]) {
+    let Ok(text) = str::from_utf8(data) else { return };
+    if let Ok(tid) = text.parse::<syntax::Tid>() {
+        assert_eq!(tid.to_string(), text);
+    }
+    if syntax::datetime::unix_micros(text).is_some() {
+        assert!(syntax::datetime::check(text));
+    }
+    if syntax::did::is_plc(text) || syntax::did::web_authority(text).is_some() {
+        assert!(syntax::did::check(text).is_ok());
+    }
+    if let Some((collection, key)) = syntax::repo_path::split(text) {
+        assert!(syntax::nsid::check(collection) && syntax::record_key::check(key));
+        assert!(syntax::at_uri::check(&format!("at://did:web:example.com/{text}")));
+    }
+    if let Some(parts) = syntax::at_uri::split(text) {
+        assert!(
+            syntax::did::check(parts.authority).is_ok() || syntax::handle::check(parts.authority)
+        );
+    }
+    if syntax::nsid::check(text) {
+        let _ = syntax::nsid::is_normal(text);
+    }
+    let _ = syntax::handle::is_reserved(text);
+    if let Some(endpoint) = Endpoint::parse(text) {
+        assert_eq!(Endpoint::parse(&endpoint.to_string()), Some(endpoint));
     }
 }

@@ -37,6 +37,20 @@ fn interoperability_lists() {
     check_lists("aturi_syntax", at_uri::check);
 }
 
+/// The list is of CIDs of any kind, of which the protocol allows few: what is no CID at all must
+/// be refused, and of the others only those with a hash of 32 bytes can pass.
+#[test]
+fn cid_lists() {
+    for line in lines("cid_syntax_invalid") {
+        assert!(line.parse::<crate::Cid>().is_err(), "{line:?}");
+    }
+    for line in lines("cid_syntax_valid") {
+        if let Ok(cid) = line.parse::<crate::Cid>() {
+            assert_eq!(cid.to_string(), line);
+        }
+    }
+}
+
 #[test]
 fn datetimes_of_the_lists_exist_or_not() {
     for line in lines("datetime_syntax_valid") {

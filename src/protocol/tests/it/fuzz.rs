@@ -112,3 +112,13 @@ fn inversion() {
 fn did_doc() {
     run("did_doc", targets::did_doc);
 }
+
+#[test]
+fn key() {
+    run("key", targets::key);
+}
+
+#[test]
+fn syntax() {
+    run("syntax", targets::syntax);
+}
