@@ -47,6 +47,16 @@ fn numbers_must_rise_within_a_connection() {
 }
 
 #[test]
+fn a_host_that_was_open_without_an_event_goes_on_from_where_control_says() {
+    let mut window = HostWindow::new(LIMITS, &resume(None, &[3]));
+    assert_eq!(window.connect(&resume(None, &[3])), None);
+    assert_eq!(window.connect(&resume(Some(0), &[])), Some(HostSeq(0)));
+    assert_eq!(window.admit(HostSeq(3), 10, HEAD), Admission::Duplicate);
+    ticket(&mut window, 4, 10);
+    assert_eq!(window.connect(&resume(Some(0), &[])), Some(HostSeq(4)));
+}
+
+#[test]
 fn what_comes_again_after_a_reconnect_is_not_taken_twice() {
     let mut window = HostWindow::new(LIMITS, &resume(Some(4), &[]));
     let (first, second) = (ticket(&mut window, 5, 10), ticket(&mut window, 6, 10));
