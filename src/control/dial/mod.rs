@@ -5,6 +5,8 @@
 //! a shard gets a connected socket.
 
 mod client;
+#[cfg(test)]
+pub(crate) mod fake;
 pub mod guard;
 mod hostname;
 

@@ -192,6 +192,9 @@ impl Driver {
                 self.registry.set_bans(domains, now);
                 self.reply_when_stored(reply, ());
             }
+            Command::Recrawl { status, reply } => {
+                let _ = reply.send(self.registry.recrawl(status, now));
+            }
             Command::Row(row) => self.registry.handle_row(*row),
             Command::SetCrawl { enabled, new_hosts_per_day, reply } => {
                 self.config.crawl_enabled = enabled.unwrap_or(self.config.crawl_enabled);

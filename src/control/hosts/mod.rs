@@ -114,6 +114,10 @@ enum Command {
         domains: Vec<String>,
         reply: oneshot::Sender<()>,
     },
+    Recrawl {
+        status: HostStatus,
+        reply: oneshot::Sender<u64>,
+    },
     Row(Box<HostRow>),
     SetCrawl {
         enabled: Option<bool>,
@@ -235,6 +239,12 @@ impl Hosts {
     pub async fn reset_cursor(&self, hostname: &str, cursor: HostSeq) -> Result<bool, HostsError> {
         let hostname = hostname.to_owned();
         Ok(self.ask(|reply| Command::ResetCursor { hostname, cursor, reply }).await?)
+    }
+
+    /// Brings forward the next attempt at all hosts with this status, as fast as dials go. Returns
+    /// how many there are; banned ones are not tried.
+    pub async fn recrawl(&self, status: HostStatus) -> Result<u64, HostsError> {
+        Ok(self.ask(|reply| Command::Recrawl { status, reply }).await?)
     }
 
     /// Replaces the banned domains, which the caller has stored. Live connections are cut.

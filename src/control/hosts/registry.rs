@@ -223,6 +223,19 @@ impl Registry {
         self.plan(id);
     }
 
+    /// As if a request had come for every host with this status.
+    pub(super) fn recrawl(&mut self, status: HostStatus, now: Instant) -> u64 {
+        let mut ids: Vec<HostId> = Vec::new();
+        for (id, entry) in &mut self.entries {
+            if entry.machine.standing().status == status && status != HostStatus::Banned {
+                entry.machine.handle_request(now);
+                ids.push(*id);
+            }
+        }
+        ids.iter().for_each(|id| self.plan(*id));
+        ids.len() as u64
+    }
+
     /// Starts attempts that are due, as many as there is room for.
     pub(super) fn handle_timeout(&mut self, now: Instant) {
         while self.dialing < self.dials_max && !self.stopped {

@@ -416,3 +416,6 @@ fn method(text: &str) -> Option<Method> {
     }
     did::web_authority(text).map(|_| Method::Web)
 }
+
+#[cfg(test)]
+mod tests;
