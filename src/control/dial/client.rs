@@ -17,7 +17,7 @@ use super::{DialError, Dialer};
 pub const USER_AGENT: &str = concat!("relayered/", env!("CARGO_PKG_VERSION"), " (atproto-relay)");
 
 /// A `Retry-After` beyond this is not believed.
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(600);
+const RETRY_AFTER_MAX: Duration = Duration::from_mins(10);
 
 /// Whom a client may talk to.
 #[derive(Clone, Debug)]

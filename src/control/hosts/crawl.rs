@@ -125,26 +125,26 @@ fn judge(result: Result<Fetched, FetchError>) -> Result<(), CrawlRefusal> {
 mod tests {
     use super::*;
 
-    fn reply(status: u16, body: &str, server: Option<&str>) -> Result<Fetched, FetchError> {
+    fn reply(status: u16, body: &str, server: Option<&str>) -> Fetched {
         let server = server.map(str::to_owned);
-        Ok(Fetched { status, body: body.into(), server, retry_after: None })
+        Fetched { status, body: body.into(), server, retry_after: None }
     }
 
     #[test]
     fn only_a_describe_server_reply_passes() {
-        assert_eq!(judge(reply(200, r#"{"did":"did:web:a.com"}"#, None)), Ok(()));
-        assert_eq!(judge(reply(200, "{}", Some("nginx"))), Ok(()));
+        assert_eq!(judge(Ok(reply(200, r#"{"did":"did:web:a.com"}"#, None))), Ok(()));
+        assert_eq!(judge(Ok(reply(200, "{}", Some("nginx")))), Ok(()));
         assert_eq!(
-            judge(reply(200, "{}", Some("indigo-relay/1 (atproto-relay)"))),
+            judge(Ok(reply(200, "{}", Some("indigo-relay/1 (atproto-relay)")))),
             Err(CrawlRefusal::Relay)
         );
         // Also where the relay does not know the method.
-        assert_eq!(judge(reply(501, "", Some("x (atproto-relay)"))), Err(CrawlRefusal::Relay));
+        assert_eq!(judge(Ok(reply(501, "", Some("x (atproto-relay)")))), Err(CrawlRefusal::Relay));
         for bad in [
-            reply(404, "{}", None),
-            reply(302, "", None),
-            reply(200, "<html>", None),
-            reply(200, "[]", None),
+            Ok(reply(404, "{}", None)),
+            Ok(reply(302, "", None)),
+            Ok(reply(200, "<html>", None)),
+            Ok(reply(200, "[]", None)),
             Err(FetchError::Timeout),
             Err(FetchError::TooLarge(9)),
         ] {

@@ -24,14 +24,14 @@ use crate::{
     store::{HostRow, HostStatus, NewHost, Store, StoreError},
 };
 
-const DAY: Duration = Duration::from_secs(24 * 3600);
+const DAY: Duration = Duration::from_hours(24);
 /// A `describeServer` reply is a few hundred bytes.
 const PROBE_BYTES_MAX: usize = 64 * 1024;
 /// The account limit of trusted hosts.
 const TRUSTED_ACCOUNT_LIMIT: u64 = 10_000_000;
 /// What is told to those whom a full queue or a used-up day turns away.
 const RETRY_BUSY: Duration = Duration::from_secs(30);
-const RETRY_NEW_HOST: Duration = Duration::from_secs(3600);
+const RETRY_NEW_HOST: Duration = Duration::from_hours(1);
 
 type CrawlReply = oneshot::Sender<Result<Crawl, CrawlRefusal>>;
 
@@ -382,7 +382,9 @@ impl Driver {
         let batch = self.registry.take_batch();
         let told = std::mem::take(&mut self.flushed_next);
         if batch.is_empty() {
-            told.into_iter().for_each(|tell| tell());
+            for tell in told {
+                tell();
+            }
             return;
         }
         self.flushing = true;
@@ -400,7 +402,9 @@ impl Driver {
             tracing::error!(%error, "host cursors and statuses could not be stored");
             self.registry.write_again(hosts);
         }
-        std::mem::take(&mut self.flushed).into_iter().for_each(|tell| tell());
+        for tell in std::mem::take(&mut self.flushed) {
+            tell();
+        }
         if !self.flushed_next.is_empty() {
             self.flush();
         }

@@ -35,12 +35,12 @@ impl Default for RetryConfig {
     fn default() -> Self {
         Self {
             first: Duration::from_secs(2),
-            max: Duration::from_secs(300),
+            max: Duration::from_mins(5),
             offline_after: 15,
-            slow: Duration::from_secs(3600),
+            slow: Duration::from_hours(1),
             daily_after: 24,
-            daily: Duration::from_secs(24 * 3600),
-            stable: Duration::from_secs(60),
+            daily: Duration::from_hours(24),
+            stable: Duration::from_mins(1),
             request_gap: Duration::from_secs(2),
         }
     }

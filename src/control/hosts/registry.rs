@@ -232,7 +232,9 @@ impl Registry {
                 ids.push(*id);
             }
         }
-        ids.iter().for_each(|id| self.plan(*id));
+        for id in &ids {
+            self.plan(*id);
+        }
         ids.len() as u64
     }
 

@@ -247,7 +247,7 @@ impl<T> Desk<T> {
             return;
         };
         self.take_stored(ask.did, ask.stored, now);
-        if let Some(result) = self.from_cache(ask.did, ask.fresh, method, now) {
+        if let Some(result) = self.cached(ask.did, ask.fresh, method, now) {
             self.stats.hits += 1;
             self.answers.push_back((ticket, Answer { result, fresh: false }));
             return;
@@ -381,7 +381,7 @@ impl<T> Desk<T> {
         }
     }
 
-    fn from_cache(
+    fn cached(
         &mut self,
         did: &str,
         fresh: bool,

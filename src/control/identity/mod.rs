@@ -57,8 +57,8 @@ impl Default for IdentityConfig {
         Self {
             plc_url: "https://plc.directory".to_owned(),
             cache_entries_max: 5_000_000,
-            ttl_found: Duration::from_secs(24 * 3600),
-            ttl_not_found: Duration::from_secs(120),
+            ttl_found: Duration::from_hours(24),
+            ttl_not_found: Duration::from_mins(2),
             ttl_failed: Duration::from_secs(5),
             fresh_gap: Duration::from_secs(5),
             fetch_timeout: Duration::from_secs(5),

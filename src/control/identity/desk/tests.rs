@@ -63,10 +63,10 @@ fn one_fetch_serves_all_who_ask_meanwhile_and_the_cache_those_who_come_later() {
     for ticket in 0..100 {
         expect(&mut desk, ticket, "a.com", true);
     }
-    now += Duration::from_secs(23 * 3600);
+    now += Duration::from_hours(23);
     ask(&mut desk, &did, false, 100, now);
     expect(&mut desk, 100, "a.com", false);
-    now += Duration::from_secs(2 * 3600);
+    now += Duration::from_hours(2);
     ask(&mut desk, &did, false, 101, now);
     fetch(&mut desk, found("b.com"), now);
     expect(&mut desk, 101, "b.com", true);
@@ -137,7 +137,7 @@ fn an_old_document_holds_while_the_directory_fails() {
     ask(&mut desk, &did, false, 0, now);
     fetch(&mut desk, found("a.com"), now);
     expect(&mut desk, 0, "a.com", true);
-    now += Duration::from_secs(25 * 3600);
+    now += Duration::from_hours(25);
     ask(&mut desk, &did, false, 1, now);
     ask(&mut desk, &did, true, 2, now);
     fetch(&mut desk, DOWN, now);
@@ -179,11 +179,11 @@ fn a_directory_in_trouble_is_tried_seldom_and_known_accounts_do_not_wait_for_it(
     ask(&mut desk, &plc(0), false, 0, now);
     fetch(&mut desk, found("a.com"), now);
     expect(&mut desk, 0, "a.com", true);
-    now += Duration::from_secs(25 * 3600);
+    now += Duration::from_hours(25);
     let outage = now;
     let mut fetches = 0;
     let mut number = 1;
-    while now < outage + Duration::from_secs(3600) {
+    while now < outage + Duration::from_hours(1) {
         // A new DID each second, none of which can be found out about.
         ask(&mut desk, &plc(number), false, number, now);
         number += 1;
@@ -391,7 +391,7 @@ proptest! {
         for did in under_way {
             desk.handle_fetched(&did, DOWN, now);
         }
-        now += Duration::from_secs(60);
+        now += Duration::from_mins(1);
         desk.handle_timeout(now);
         answers.extend(std::iter::from_fn(|| desk.poll_answer()).map(|(ticket, _)| ticket));
         answers.sort_unstable();
