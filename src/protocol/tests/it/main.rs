@@ -10,7 +10,9 @@
 mod cbor;
 mod conformance;
 mod data;
+mod frames;
 mod fuzz;
+mod hostile;
 mod inversion;
 mod recorded;
 mod vectors;
