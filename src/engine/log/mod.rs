@@ -28,6 +28,13 @@ mod sync;
 mod tail;
 mod writer;
 
+#[cfg(test)]
+pub(crate) mod faults;
+#[cfg(test)]
+mod simulation;
+#[cfg(test)]
+mod tests;
+
 use std::{
     io,
     path::{Path, PathBuf},

@@ -3,6 +3,7 @@
 use std::{
     fs::File,
     io,
+    os::unix::fs::FileExt,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -47,6 +48,18 @@ pub struct FileSlice {
     pub file: Arc<File>,
     pub offset: u64,
     pub len: usize,
+}
+
+impl FileSlice {
+    /// Reads the piece, on the calling thread.
+    ///
+    /// # Errors
+    /// If the file can't be read.
+    pub fn read(&self) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; self.len];
+        self.file.read_exact_at(&mut bytes, self.offset)?;
+        Ok(bytes)
+    }
 }
 
 /// Knows the log, from any thread; cheap to clone.
