@@ -1,7 +1,7 @@
 //! Numbering: verified events of all shards become one sequence in the log.
 //!
 //! - *Runs on*: the thread `sequencer`.
-//! - *Takes*: [`Verified`](crate::accounts) events, from one ring for each shard.
+//! - *Takes*: [`Verified`] events, from one ring for each shard.
 //! - *Gives*: numbered events in the [`log`](crate::log), and for each shard how many of its events
 //!   are appended and how many are synced ([`LaneProgress`]).
 //! - *Limits*: a batch of so many events and bytes; while the log can't be written nothing is taken
@@ -35,7 +35,10 @@ use ports::{
 
 pub use progress::LaneProgress;
 
-use crate::log::{AppendError, Entry, LogWriter};
+use crate::{
+    accounts::Verified,
+    log::{AppendError, Entry, LogWriter},
+};
 
 const BATCH_ITEMS_MAX: usize = 512;
 const BATCH_BYTES_MAX: usize = 1 << 20;
@@ -50,6 +53,24 @@ const MARKS_MAX: usize = 1024;
 /// What can be numbered: verified events only.
 pub trait Sequence: Weight + Send + 'static {
     fn entry(&self, time_micros: u64) -> Entry<'_>;
+}
+
+impl Sequence for Verified {
+    fn entry(&self, time_micros: u64) -> Entry<'_> {
+        let span = self.seq_span();
+        Entry {
+            kind: self.kind(),
+            account: self.account(),
+            host: self.host(),
+            host_seq: self.host_seq(),
+            upstream: self.upstream(),
+            local: self.local(),
+            head: self.head(),
+            frame: self.frame(),
+            seq_span: span.start as u32..span.end as u32,
+            time_micros,
+        }
+    }
 }
 
 /// One shard's way in.
