@@ -1,5 +1,7 @@
 //! The relay runs on io_uring where it may, on epoll where it may not, and says which.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 mod harness;
 
 use harness::{Consumer, Relay, corpus::Corpus, seccomp};

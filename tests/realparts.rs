@@ -1,6 +1,8 @@
 //! Real programs on both sides: two real PDSes and the real PLC directory as upstream, and three real
 //! consumers. The whole life of an account arrives right at each of them.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 mod harness;
 
 use std::{
@@ -184,9 +186,7 @@ impl Network {
     fn consumers(&self, relay: &Relay) -> HashMap<&'static str, Program> {
         let url = format!("ws://{}", relay.api);
         let node = |script: &str| {
-            Program::start(
-                Command::new("node").current_dir(&self.folder).args([script, &url, "0"]),
-            )
+            Program::start(Command::new("node").current_dir(&self.folder).args([script, &url, "0"]))
         };
         let python = Program::start(
             Command::new(self.folder.join("venv/bin/python")).current_dir(&self.folder).args([
@@ -239,8 +239,8 @@ fn the_whole_life_of_an_account_arrives_at_real_consumers() {
     ours.wait_until("the post", |frames| last_kind(frames, &did, "commit", "", 15));
     life.go_on();
     life.wait_for("the tombstone", |line| line.starts_with("STEP tombstone"));
-    let frames = ours
-        .wait_until("the deletion", |frames| last_kind(frames, &did, "account", "deleted", 16));
+    let frames =
+        ours.wait_until("the deletion", |frames| last_kind(frames, &did, "account", "deleted", 16));
 
     let all: Vec<_> = frames.iter().map(|frame| seen_in_frame(frame)).collect();
     let story: Vec<_> = all
@@ -273,9 +273,8 @@ fn the_whole_life_of_an_account_arrives_at_real_consumers() {
 
     let last = all.last().unwrap().seq;
     for (name, mut program) in network.consumers(&relay) {
-        program.wait_for(&format!("the last event at {name}"), |line| {
-            seen_in_line(line).seq == last
-        });
+        program
+            .wait_for(&format!("the last event at {name}"), |line| seen_in_line(line).seq == last);
         let theirs: Vec<_> = program.seen.iter().map(|line| seen_in_line(line)).collect();
         assert_eq!(theirs, all, "{name}");
     }

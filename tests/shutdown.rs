@@ -1,5 +1,7 @@
 //! SIGTERM: drain, flush, a close frame for consumers, exit code 0; and an ordinary start afterwards.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 mod harness;
 
 use harness::{Consumer, Relay, consumer, corpus::Corpus};

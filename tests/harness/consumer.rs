@@ -37,9 +37,12 @@ impl Consumer {
         let config = tungstenite::protocol::WebSocketConfig::default()
             .max_message_size(Some(16 << 20))
             .max_frame_size(Some(16 << 20));
-        let (mut websocket, _) =
-            tungstenite::client::client_with_config(request, stream.try_clone().unwrap(), Some(config))
-                .unwrap();
+        let (mut websocket, _) = tungstenite::client::client_with_config(
+            request,
+            stream.try_clone().unwrap(),
+            Some(config),
+        )
+        .unwrap();
         let heard = Arc::new((Mutex::new(Heard::default()), Condvar::new()));
         let telling = Arc::clone(&heard);
         thread::spawn(move || {

@@ -119,12 +119,12 @@ pub fn request(
 ) -> io::Result<Response> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(patience()))?;
-    let mut head = format!("{method} {target} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n");
+    let mut head =
+        format!("{method} {target} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n");
     for (name, value) in headers {
-        head += &format!("{name}: {value}\r\n");
+        head.extend([name, ": ", value, "\r\n"]);
     }
-    head += &format!("Content-Length: {}\r\n\r\n{body}", body.len());
-    stream.write_all(head.as_bytes())?;
+    write!(stream, "{head}Content-Length: {}\r\n\r\n{body}", body.len())?;
     read_response(stream)
 }
 

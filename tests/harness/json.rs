@@ -32,7 +32,9 @@ pub fn encode(value: &Value, out: &mut Vec<u8>) {
         Value::String(value) => text(out, value),
         Value::Array(items) => {
             array(out, items.len() as u64);
-            items.iter().for_each(|item| encode(item, out));
+            for item in items {
+                encode(item, out);
+            }
         }
         Value::Object(pairs) => encode_object(pairs, out),
     }

@@ -3,7 +3,12 @@
 //! Everything listens on a free port of 127.0.0.1. Nothing here sleeps to let something happen: tests
 //! wait for what they expect, with one patience for all ([`patience`]).
 
-#![allow(dead_code, reason = "each test file uses its own part of the harness")]
+#![allow(
+    dead_code,
+    unused_imports,
+    unreachable_pub,
+    reason = "each test file uses its own part of the harness"
+)]
 
 pub mod consumer;
 pub mod corpus;

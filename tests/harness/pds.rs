@@ -140,7 +140,7 @@ impl FakePds {
     }
 
     pub fn set_server_header(&self, server: &str) {
-        self.shared.state.lock().unwrap().server_header = server.to_owned();
+        server.clone_into(&mut self.shared.state.lock().unwrap().server_header);
     }
 
     /// The cursors of all stream connections so far, in order.
@@ -163,7 +163,7 @@ impl FakePds {
     /// Waits until the relay has opened its stream connection number `count`.
     pub fn wait_for_connection(&self, count: usize) {
         let state = self.shared.state.lock().unwrap();
-        let (_, timeout) = self
+        let (_state, timeout) = self
             .shared
             .changed
             .wait_timeout_while(state, patience(), |state| state.cursors.len() < count)
