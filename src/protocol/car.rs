@@ -189,6 +189,9 @@ pub struct BlockMap<'a> {
 impl BlockTable {
     /// Reads a CAR file, checks the hash of each block, and forgets what was loaded before.
     pub fn load<'a>(&'a mut self, car: &'a [u8]) -> Result<BlockMap<'a>, DecodeError> {
+        if u32::try_from(car.len()).is_err() {
+            return Err(DecodeError::new(Kind::Length, 0));
+        }
         let reader = CarReader::new(car)?;
         let root = reader.root();
         self.clear();

@@ -180,14 +180,30 @@ pub fn inversion(data: &[u8]) {
     };
     assert_eq!(invert(after, &blocks), Ok(before));
 
-    // A root that nobody would make: with its own hash, so that it is looked into.
-    let (at, bits) = (data.len() * 7, data.iter().fold(1, |sum: u8, byte| sum.wrapping_add(*byte)));
-    let root = &mut blocks[0];
-    let at = at % root.1.len();
-    root.1[at] ^= bits | 1;
-    root.0 = Cid::of_dag_cbor(&root.1);
-    let damaged = root.0;
+    let sum = data.iter().fold(7usize, |sum, byte| sum.wrapping_mul(31) ^ usize::from(*byte));
+    damage(&mut blocks, sum);
+    let damaged = blocks[0].0;
     let _ = invert(damaged, &blocks);
+}
+
+/// Flips bits of one node, and makes the nodes above it link to what it has become, so that it is
+/// looked into. Parents come before their children.
+fn damage(blocks: &mut [(Cid, Vec<u8>)], seed: usize) {
+    let chosen = seed % blocks.len();
+    let data = &mut blocks[chosen].1;
+    let at = (seed / 8) % data.len();
+    data[at] ^= (seed / 1024) as u8 | 1;
+    for index in (0..=chosen).rev() {
+        let (above, node) = blocks.split_at_mut(index);
+        let (cid, data) = &mut node[0];
+        let old = std::mem::replace(cid, Cid::of_dag_cbor(data));
+        for (_, parent) in above {
+            let at = parent.windows(36).position(|window| window == old.as_bytes());
+            if let Some(at) = at {
+                parent[at..at + 36].copy_from_slice(cid.as_bytes());
+            }
+        }
+    }
 }
 
 fn encode_op(action: Action, path: &str, cid: &Cid) -> Vec<u8> {
