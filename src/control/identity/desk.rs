@@ -2,7 +2,8 @@
 //! fetched when. Pure: no IO, time is an argument.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    cmp::Reverse,
+    collections::{BinaryHeap, HashMap, VecDeque},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -112,8 +113,17 @@ struct Pending<T> {
     waiters: Vec<(T, bool)>,
     sender: HostId,
     method: Method,
-    /// `None`: under way.
-    queued_at: Option<Instant>,
+    state: State,
+    /// Then nobody waits any longer, unless a request is under way.
+    deadline: Instant,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Fetched or failed a moment ago: to be queued then.
+    Delayed(Instant),
+    Queued,
+    InFlight,
 }
 
 #[derive(Debug)]
@@ -202,8 +212,8 @@ pub(super) struct Desk<T> {
     cache: Cache<Entry>,
     pending: HashMap<Box<str>, Pending<T>>,
     lanes: [Lane; 2],
-    /// When those in the queues have waited long enough, in order.
-    deadlines: VecDeque<(Instant, Box<str>)>,
+    /// When a DID is to be queued or given up; what no longer holds is stepped over.
+    timers: BinaryHeap<Reverse<(Instant, Box<str>)>>,
     answers: VecDeque<(T, Answer)>,
     stats: IdentityStats,
 }
@@ -233,7 +243,7 @@ impl<T> Desk<T> {
             config,
             pending: HashMap::new(),
             lanes,
-            deadlines: VecDeque::new(),
+            timers: BinaryHeap::new(),
             answers: VecDeque::new(),
             stats: IdentityStats::default(),
         }
@@ -257,21 +267,46 @@ impl<T> Desk<T> {
             pending.waiters.push((ticket, ask.fresh));
             return;
         }
-        let did: Box<str> = ask.did.into();
-        if !self.lane(method).queue.push(ask.sender, did.clone()) {
-            self.stats.turned_away += 1;
-            let result = self.fallback(&did, ask.fresh);
-            self.answers.push_back((ticket, Answer { result, fresh: false }));
-            return;
-        }
-        self.deadlines.push_back((now + self.config.queue_wait_max, did.clone()));
+        let patience =
+            if ask.fresh { self.config.fresh_wait_max } else { self.config.queue_wait_max };
         let pending = Pending {
             waiters: vec![(ticket, ask.fresh)],
             sender: ask.sender,
             method,
-            queued_at: Some(now),
+            state: State::Delayed(self.due(ask.did, ask.fresh, now)),
+            deadline: now + patience,
         };
+        self.timers.push(Reverse((pending.deadline, ask.did.into())));
+        self.delay(ask.did.into(), pending, now);
+    }
+
+    /// Puts a DID that is to be fetched into its queue, or notes when to.
+    fn delay(&mut self, did: Box<str>, mut pending: Pending<T>, now: Instant) {
+        match pending.state {
+            State::Delayed(due) if due > now => self.timers.push(Reverse((due, did.clone()))),
+            _ => {
+                pending.state = State::Queued;
+                if !self.lane(pending.method).queue.push(pending.sender, did.clone()) {
+                    return self.give_up(&did, pending);
+                }
+            }
+        }
         self.pending.insert(did, pending);
+    }
+
+    /// From when on the DID may be fetched (again).
+    fn due(&mut self, did: &str, fresh: bool, now: Instant) -> Instant {
+        let gap = self.config.fresh_gap;
+        let fetched = self.cache.get(did).and_then(|entry| entry.fetched);
+        fetched.filter(|_| fresh).map_or(now, |at| at + gap)
+    }
+
+    fn give_up(&mut self, did: &str, pending: Pending<T>) {
+        for (ticket, fresh) in pending.waiters {
+            self.stats.turned_away += 1;
+            let result = self.fallback(did, fresh);
+            self.answers.push_back((ticket, Answer { result, fresh: false }));
+        }
     }
 
     /// The next DID to fetch, which thereby is under way.
@@ -281,9 +316,10 @@ impl<T> Desk<T> {
                 let Some((_, did)) = lane.pop() else { break };
                 // Those who gave up waiting are in the queue but no longer here.
                 let Some(pending) = self.pending.get_mut(&did) else { continue };
-                if pending.queued_at.take().is_none() {
+                if pending.state != State::Queued {
                     continue;
                 }
+                pending.state = State::InFlight;
                 lane.bucket.take(now);
                 lane.begin(pending.sender);
                 return Some((did, pending.method));
@@ -313,29 +349,41 @@ impl<T> Desk<T> {
             }
         };
         let entry = Entry { document, verdict, expires: now + ttl, fetched: Some(now) };
+        let failed = verdict == Verdict::Failed;
+        let again = now + self.config.fresh_gap;
+        let patient = failed && again < pending.deadline;
+        let mut insisting = Vec::new();
         for (ticket, fresh_wanted) in pending.waiters {
-            let fresh = verdict != Verdict::Failed;
-            let answer = Answer { result: entry.result(fresh_wanted), fresh };
+            if patient && fresh_wanted {
+                insisting.push((ticket, true));
+                continue;
+            }
+            let answer = Answer { result: entry.result(fresh_wanted), fresh: !failed };
             self.answers.push_back((ticket, answer));
         }
         self.cache.insert(did, entry);
+        if !insisting.is_empty() {
+            // What was known will not do: a moment's trouble of the directory is sat out.
+            let state = State::Delayed(again);
+            self.delay(did.into(), Pending { waiters: insisting, state, ..pending }, now);
+        }
     }
 
-    /// Lets those go who have waited in a queue for too long.
+    /// Queues what may be fetched again, and lets those go who have waited for too long.
     pub(super) fn handle_timeout(&mut self, now: Instant) {
-        while self.deadlines.front().is_some_and(|(at, _)| *at <= now) {
-            let Some((at, did)) = self.deadlines.pop_front() else { return };
-            let due = |pending: &Pending<T>| {
-                pending.queued_at.is_some_and(|queued| queued + self.config.queue_wait_max <= at)
-            };
-            if !self.pending.get(&did).is_some_and(due) {
+        while self.timers.peek().is_some_and(|Reverse((at, _))| *at <= now) {
+            let Some(Reverse((_, did))) = self.timers.pop() else { return };
+            let Some(pending) = self.pending.get(&did) else { continue };
+            let over = pending.deadline <= now;
+            let due = matches!(pending.state, State::Delayed(due) if due <= now);
+            if pending.state == State::InFlight || !(over || due) {
                 continue;
             }
             let Some(pending) = self.pending.remove(&did) else { continue };
-            for (ticket, fresh) in pending.waiters {
-                self.stats.turned_away += 1;
-                let result = self.fallback(&did, fresh);
-                self.answers.push_back((ticket, Answer { result, fresh: false }));
+            if over {
+                self.give_up(&did, pending);
+            } else {
+                self.delay(did, pending, now);
             }
         }
     }
@@ -345,8 +393,8 @@ impl<T> Desk<T> {
     }
 
     pub(super) fn next_timeout(&self, now: Instant) -> Option<Instant> {
-        let deadline = self.deadlines.front().map(|(at, _)| *at);
-        self.lanes.iter().filter_map(|lane| lane.next_send(now)).chain(deadline).min()
+        let timer = self.timers.peek().map(|Reverse((at, _))| *at);
+        self.lanes.iter().filter_map(|lane| lane.next_send(now)).chain(timer).min()
     }
 
     pub(super) fn stats(&self) -> IdentityStats {
@@ -388,14 +436,12 @@ impl<T> Desk<T> {
         method: Method,
         now: Instant,
     ) -> Option<AnswerResult> {
-        let gap = self.config.fresh_gap;
+        if fresh {
+            return None;
+        }
         let lane = self.lane(method);
         let closed = lane.in_trouble() && now < lane.open_at;
         let entry = self.cache.get(did)?;
-        if fresh {
-            let recent = entry.fetched.is_some_and(|at| now < at + gap);
-            return recent.then(|| entry.result(true));
-        }
         // With the directory known to be down, an old document is used without waiting for that.
         let stale = closed && entry.document.is_some();
         (now < entry.expires || stale).then(|| entry.result(false))

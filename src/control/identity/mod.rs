@@ -39,7 +39,7 @@ pub struct IdentityConfig {
     pub ttl_found: Duration,
     pub ttl_not_found: Duration,
     pub ttl_failed: Duration,
-    /// A DID is not fetched anew within this time, whoever insists.
+    /// A DID is not fetched anew within this time, whoever insists: they wait.
     pub fresh_gap: Duration,
     pub fetch_timeout: Duration,
     pub document_bytes_max: usize,
@@ -50,6 +50,8 @@ pub struct IdentityConfig {
     pub queue_max: usize,
     /// Who waits longer than this for their turn is told that there is no answer now.
     pub queue_wait_max: Duration,
+    /// The same for those who insist on a fresh document, failures of the directory included.
+    pub fresh_wait_max: Duration,
 }
 
 impl Default for IdentityConfig {
@@ -60,7 +62,7 @@ impl Default for IdentityConfig {
             ttl_found: Duration::from_hours(24),
             ttl_not_found: Duration::from_mins(2),
             ttl_failed: Duration::from_secs(5),
-            fresh_gap: Duration::from_secs(5),
+            fresh_gap: Duration::from_secs(3),
             fetch_timeout: Duration::from_secs(5),
             document_bytes_max: 256 * 1024,
             plc_requests_per_second: 500,
@@ -69,6 +71,7 @@ impl Default for IdentityConfig {
             queue_per_sender_max: 2_000,
             queue_max: 50_000,
             queue_wait_max: Duration::from_secs(30),
+            fresh_wait_max: Duration::from_secs(10),
         }
     }
 }

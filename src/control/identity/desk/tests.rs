@@ -82,13 +82,49 @@ fn insisting_costs_one_fetch_in_a_few_seconds() {
     ask(&mut desk, &did, false, 0, now);
     fetch(&mut desk, found("a.com"), now);
     expect(&mut desk, 0, "a.com", true);
-    now += Duration::from_secs(4);
-    ask(&mut desk, &did, true, 1, now);
-    expect(&mut desk, 1, "a.com", false);
+    now += Duration::from_secs(1);
+    for ticket in 1..50 {
+        ask(&mut desk, &did, true, ticket, now);
+    }
+    // The content are served meanwhile.
+    ask(&mut desk, &did, false, 50, now);
+    expect(&mut desk, 50, "a.com", false);
+    assert_eq!(desk.poll_fetch(now), None);
     now += Duration::from_secs(2);
-    ask(&mut desk, &did, true, 2, now);
+    assert_eq!(desk.next_timeout(now), Some(now));
+    desk.handle_timeout(now);
     fetch(&mut desk, found("b.com"), now);
-    expect(&mut desk, 2, "b.com", true);
+    for ticket in 1..50 {
+        expect(&mut desk, ticket, "b.com", true);
+    }
+    assert_eq!(desk.poll_fetch(now), None);
+}
+
+#[test]
+fn who_insists_sits_out_a_moment_of_trouble_but_not_an_outage() {
+    let start = Instant::now();
+    let mut now = start;
+    let mut desk = Desk::new(config(), now);
+    let did = plc(1);
+    ask(&mut desk, &did, true, 0, now);
+    ask(&mut desk, &did, false, 1, now);
+    fetch(&mut desk, DOWN, now);
+    expect(&mut desk, 1, "unavailable", false);
+    now += Duration::from_secs(3);
+    desk.handle_timeout(now);
+    fetch(&mut desk, found("a.com"), now);
+    expect(&mut desk, 0, "a.com", true);
+    now += Duration::from_secs(10);
+    ask(&mut desk, &did, true, 2, now);
+    let asked = now;
+    while desk.poll_answer().is_none() {
+        desk.handle_timeout(now);
+        while let Some((did, _)) = desk.poll_fetch(now) {
+            desk.handle_fetched(&did, DOWN, now);
+        }
+        now += Duration::from_secs(1);
+    }
+    assert!(now <= asked + Duration::from_secs(12));
 }
 
 #[test]
@@ -142,10 +178,12 @@ fn an_old_document_holds_while_the_directory_fails() {
     ask(&mut desk, &did, true, 2, now);
     fetch(&mut desk, DOWN, now);
     expect(&mut desk, 1, "a.com", false);
-    // Who knows that the old one will not do is not given it.
-    expect(&mut desk, 2, "unavailable", false);
     ask(&mut desk, &did, false, 3, now);
     expect(&mut desk, 3, "a.com", false);
+    // Who knows that the old one will not do is not given it.
+    now += Duration::from_secs(30);
+    desk.handle_timeout(now);
+    expect(&mut desk, 2, "unavailable", false);
     now += Duration::from_secs(6);
     ask(&mut desk, &did, false, 4, now);
     fetch(&mut desk, found("b.com"), now);
