@@ -11,6 +11,8 @@
     allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on should stop")
 )]
 
+pub mod config;
+
 pub mod rt;
 
 pub mod upstream;
@@ -26,3 +28,6 @@ pub mod fanout;
 pub mod shard;
 
 pub mod wiring;
+
+pub use config::{EngineConfig, Limits, RingLimits};
+pub use wiring::{Engine, EngineError, EngineHandle, start};

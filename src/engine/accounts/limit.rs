@@ -60,7 +60,7 @@ mod tests {
     fn a_burst_then_one_for_each_interval() {
         let rate = Rate { burst: 3, interval: 10 };
         let mut used = Used::default();
-        let at = |seconds| Seconds(1_000_000 + seconds);
+        let at = |seconds: u32| Seconds(1_000_000 + seconds);
         assert!((0..3).all(|_| used.take(rate, at(0))));
         assert!(!used.take(rate, at(0)));
         assert!(!used.take(rate, at(9)));

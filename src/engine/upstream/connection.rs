@@ -28,7 +28,7 @@ pub trait Intake {
     fn push(&self, frame: RawFrame) -> Result<(), RawFrame>;
     /// Wakes those that were pushed to. Once for a batch.
     fn flush(&self);
-    /// Happens whenever there may be room again, and when the shard stops.
+    /// Happens whenever a push may find room again, and when the shard stops.
     fn room(&self) -> &Signal;
     /// Counts a frame that ends here.
     fn refuse(&self, refusal: Refusal);
@@ -44,7 +44,7 @@ pub trait Intake {
 pub enum Admitted {
     Ticket(u64),
     Refused(RefusalReason),
-    /// The host has too much in our hands: wait for [`Intake::room`], then ask again.
+    /// The host has too much in our hands: wait for [`HostLink::room`], then ask again.
     Full,
 }
 
@@ -241,41 +241,41 @@ impl<I: Intake> Connection<I> {
     /// be followed by one that is.
     async fn take_event(&mut self, event: &FrameOutline, frame: Bytes) -> Result<(), HostFault> {
         let host = self.link.host();
+        let link = Rc::clone(&self.link);
         let ticket = loop {
-            let seen = self.intake.room().count();
+            let seen = link.room().count();
             match self.intake.admit(host, event, frame.len()) {
                 Admitted::Ticket(ticket) => break ticket,
                 Admitted::Refused(reason) => {
                     self.refuse(Some((event, &frame)), reason);
                     return Ok(());
                 }
-                Admitted::Full if self.link.is_ending() || self.intake.is_stopping() => {
-                    return Err(HostFault::Stopped);
-                }
-                Admitted::Full => self.wait_for_room(seen).await,
+                Admitted::Full if link.is_ending() => return Err(HostFault::Stopped),
+                Admitted::Full => self.wait_for(link.room(), seen).await,
             }
         };
         self.link.note_progress();
         let origin =
             FrameOrigin { host, home: self.intake.home(), strictness: self.link.strictness() };
         let mut raw = RawFrame::new(origin, ticket, event.clone(), frame);
+        let intake = Rc::clone(&self.intake);
         loop {
-            let seen = self.intake.room().count();
-            raw = match self.intake.push(raw) {
+            let seen = intake.room().count();
+            raw = match intake.push(raw) {
                 Ok(()) => return Ok(()),
-                Err(_) if self.intake.is_stopping() => return Err(HostFault::Stopped),
+                Err(_) if intake.is_stopping() => return Err(HostFault::Stopped),
                 // The window waits for this event: it goes on even if the connection does not.
                 Err(raw) => raw,
             };
-            self.wait_for_room(seen).await;
+            self.wait_for(intake.room(), seen).await;
         }
     }
 
     /// While this waits, the socket is not read and TCP pushes back.
-    async fn wait_for_room(&mut self, seen: u64) {
+    async fn wait_for(&self, room: &Signal, seen: u64) {
         self.intake.flush();
         self.link.set_paused(true, rt::now());
-        self.intake.room().past(seen).await;
+        room.past(seen).await;
         self.link.set_paused(false, rt::now());
     }
 

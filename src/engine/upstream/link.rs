@@ -14,7 +14,7 @@ use ports::{HostFault, HostId, Strictness};
 use tungstenite::protocol::{CloseFrame, frame::Frame};
 
 use super::tls::TlsSession;
-use crate::rt::SocketHandle;
+use crate::rt::{Signal, SocketHandle};
 
 /// Bytes that may wait for the host to read them.
 const UNSENT_BYTES_MAX: usize = 64 << 10;
@@ -56,6 +56,8 @@ pub struct HostLink {
     heard: Cell<Instant>,
     pinged: Cell<Instant>,
     mask: Cell<u32>,
+    /// Happens when the host's window has room again, and when the connection is ended.
+    room: Signal,
 }
 
 impl HostLink {
@@ -80,11 +82,16 @@ impl HostLink {
             heard: Cell::new(now),
             pinged: Cell::new(now),
             mask: Cell::new(RandomState::new().build_hasher().finish() as u32),
+            room: Signal::default(),
         }
     }
 
     pub fn host(&self) -> HostId {
         self.host
+    }
+
+    pub fn room(&self) -> &Signal {
+        &self.room
     }
 
     pub fn strictness(&self) -> Strictness {
@@ -123,6 +130,7 @@ impl HostLink {
     pub fn end(&self, fault: HostFault) {
         self.fault.borrow_mut().get_or_insert(fault);
         self.handle.shutdown();
+        self.room.notify();
     }
 
     pub fn is_ending(&self) -> bool {

@@ -107,8 +107,7 @@ impl HostWindow {
         } else if self.newest.is_none() {
             // Nothing has come yet. By now control may name a place from which nothing may be missed:
             // a host that was open once is not taken up at its live position again.
-            self.cursor = resume.cursor;
-            self.newest = resume.cursor;
+            self.begin(resume);
         }
         self.last = None;
         self.newest

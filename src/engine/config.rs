@@ -1,0 +1,85 @@
+//! The engine's settings.
+
+use std::time::Duration;
+
+use rustls::pki_types::CertificateDer;
+
+use crate::{
+    fanout::ConsumerTimes,
+    log::LogConfig,
+    rt::Driver,
+    upstream::{LinkTimes, WindowLimits},
+};
+
+#[derive(Clone, Debug)]
+pub struct EngineConfig {
+    /// At least one.
+    pub shards: usize,
+    /// Bind shard N to core N.
+    pub pin: bool,
+    pub driver: Driver,
+    pub log: LogConfig,
+    pub limits: Limits,
+    pub links: LinkTimes,
+    pub consumers: ConsumerTimes,
+    /// How the relay names itself to hosts.
+    pub user_agent: String,
+    /// Certificates to trust beside the system's.
+    pub extra_roots: Vec<CertificateDer<'static>>,
+}
+
+impl EngineConfig {
+    pub fn new(log: LogConfig) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Self {
+            shards: cores,
+            pin: true,
+            driver: Driver::Auto,
+            log,
+            limits: Limits::default(),
+            links: LinkTimes::default(),
+            consumers: ConsumerTimes::default(),
+            user_agent: format!("relayered/{} (atproto-relay)", env!("CARGO_PKG_VERSION")),
+            extra_roots: Vec::new(),
+        }
+    }
+}
+
+/// What may be in our hands. Above it the sender is made to wait; nothing is dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// For each host.
+    pub host_window: WindowLimits,
+    /// A WebSocket message from a host.
+    pub message_bytes_max: usize,
+    /// How long a frame waits for an identity.
+    pub parked_wait: Duration,
+    /// A DID document is asked for again when it is older.
+    pub identity_ttl: Duration,
+    /// Frames that wait for identities, for each shard.
+    pub parked_bytes_max: usize,
+    /// Each ring between two shards, and each shard's own queue.
+    pub mesh: RingLimits,
+    /// Each ring from a shard to the sequencer.
+    pub verified: RingLimits,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RingLimits {
+    pub items: usize,
+    pub bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            host_window: WindowLimits { items: 1 << 16, bytes: 16 << 20 },
+            message_bytes_max: protocol::frame::FRAME_BYTES_MAX,
+            parked_wait: Duration::from_secs(60),
+            identity_ttl: Duration::from_hours(24),
+            parked_bytes_max: 256 << 20,
+            mesh: RingLimits { items: 1 << 12, bytes: 16 << 20 },
+            verified: RingLimits { items: 1 << 12, bytes: 16 << 20 },
+        }
+    }
+}

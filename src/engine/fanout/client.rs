@@ -1,0 +1,64 @@
+//! Listens to a consumer: control frames are heeded, everything else is ignored, but bounded.
+
+use std::rc::Rc;
+
+use bytes::BytesMut;
+use ports::ConsumerEnd;
+
+use super::ConsumerLink;
+use crate::{
+    rt::SocketReader,
+    upstream::{WsMessage, WsParser, WsSide, WsStep},
+};
+
+/// A client has no reason to say even this much at once.
+const MESSAGE_BYTES_MAX: usize = 64 << 10;
+
+/// Nor this much altogether.
+const IGNORED_BYTES_MAX: usize = 16 << 20;
+
+const READ_BYTES: usize = 1 << 10;
+
+/// Listens until the client closes, goes away, or misbehaves.
+pub(super) async fn listen(link: Rc<ConsumerLink>, mut reader: SocketReader, received: Vec<u8>) {
+    let mut parser = WsParser::new(WsSide::Client, MESSAGE_BYTES_MAX);
+    let mut buffer = BytesMut::from(&received[..]);
+    let mut heard = received.len();
+    while take_all(&link, &mut parser, &mut buffer) && heard <= IGNORED_BYTES_MAX {
+        buffer.reserve(READ_BYTES);
+        let (result, returned) = reader.read(buffer).await;
+        buffer = returned;
+        match result {
+            Ok(0) | Err(_) => return link.note_deaf(),
+            Ok(count) => heard += count,
+        }
+        link.note_heard();
+    }
+    link.end(ConsumerEnd::Protocol);
+    // Until it hangs up, or the socket is shut: unread bytes would turn our last words into a reset.
+    loop {
+        buffer.clear();
+        buffer.reserve(READ_BYTES);
+        let (result, returned) = reader.read(buffer).await;
+        buffer = returned;
+        if matches!(result, Ok(0) | Err(_)) {
+            return link.note_deaf();
+        }
+    }
+}
+
+/// Heeds all messages in the buffer; false once there is nothing more to listen for.
+fn take_all(link: &ConsumerLink, parser: &mut WsParser, buffer: &mut BytesMut) -> bool {
+    loop {
+        match parser.next(buffer) {
+            Ok(WsStep::More { .. }) => return true,
+            Ok(WsStep::Message(WsMessage::Ping(payload))) => link.owe_pong(payload),
+            Ok(WsStep::Message(WsMessage::Close)) => {
+                link.end(ConsumerEnd::Left);
+                return false;
+            }
+            Ok(WsStep::Message(WsMessage::Binary(_) | WsMessage::Text | WsMessage::Pong)) => {}
+            Err(_) => return false,
+        }
+    }
+}
