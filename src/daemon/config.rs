@@ -12,20 +12,20 @@ use crate::args::{Flags, parse_bool};
 
 /// An address to listen on; `ip` of `None` is all interfaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Listen {
-    pub ip: Option<IpAddr>,
-    pub port: u16,
+pub(crate) struct Listen {
+    pub(crate) ip: Option<IpAddr>,
+    pub(crate) port: u16,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DriverChoice {
+pub(crate) enum DriverChoice {
     Auto,
     Uring,
     Epoll,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
+pub(crate) enum LogFormat {
     Text,
     Json,
 }
@@ -33,49 +33,49 @@ pub enum LogFormat {
 /// Everything that can be set from outside. Held apart from what the parts take, so that reading
 /// it needs none of them.
 #[derive(Clone, Debug)]
-pub struct Config {
-    pub api: Listen,
-    pub metrics: Listen,
+pub(crate) struct Config {
+    pub(crate) api: Listen,
+    pub(crate) metrics: Listen,
     /// Empty: make one.
-    pub admin_keys: Vec<String>,
-    pub consumers_max: usize,
-    pub database: DatabaseUrl,
-    pub log_dir: PathBuf,
-    pub replay_window: Duration,
-    pub replay_bytes: Option<u64>,
-    pub segment_bytes: u64,
-    pub log_memory_bytes: Option<u64>,
-    pub sync_interval: Duration,
-    pub initial_seq: u64,
-    pub trusted_domains: Vec<String>,
-    pub account_limit: u64,
-    pub new_hosts_per_day: u64,
-    pub crawl_enabled: bool,
-    pub insecure_hosts: bool,
+    pub(crate) admin_keys: Vec<String>,
+    pub(crate) consumers_max: usize,
+    pub(crate) database: DatabaseUrl,
+    pub(crate) log_dir: PathBuf,
+    pub(crate) replay_window: Duration,
+    pub(crate) replay_bytes: Option<u64>,
+    pub(crate) segment_bytes: u64,
+    pub(crate) log_memory_bytes: Option<u64>,
+    pub(crate) sync_interval: Duration,
+    pub(crate) initial_seq: u64,
+    pub(crate) trusted_domains: Vec<String>,
+    pub(crate) account_limit: u64,
+    pub(crate) new_hosts_per_day: u64,
+    pub(crate) crawl_enabled: bool,
+    pub(crate) insecure_hosts: bool,
     /// CIDR notation, checked.
-    pub private_hosts: Vec<ipnet::IpNet>,
-    pub lenient: bool,
-    pub sibling_relays: Vec<String>,
-    pub plc_url: String,
-    pub identities_max: usize,
-    pub shards: Option<usize>,
-    pub pin: Option<bool>,
-    pub driver: DriverChoice,
-    pub deployment: String,
+    pub(crate) private_hosts: Vec<ipnet::IpNet>,
+    pub(crate) lenient: bool,
+    pub(crate) sibling_relays: Vec<String>,
+    pub(crate) plc_url: String,
+    pub(crate) identities_max: usize,
+    pub(crate) shards: Option<usize>,
+    pub(crate) pin: Option<bool>,
+    pub(crate) driver: DriverChoice,
+    pub(crate) deployment: String,
 }
 
 /// How the log is written; known before anything else, so that all else can be logged.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LogOutput {
-    pub level: tracing::Level,
-    pub format: LogFormat,
+pub(crate) struct LogOutput {
+    pub(crate) level: tracing::Level,
+    pub(crate) format: LogFormat,
     /// The level that was asked for if it is not one.
-    pub unknown_level: Option<String>,
+    pub(crate) unknown_level: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("--{flag}: {problem}")]
-pub struct ConfigError {
+pub(crate) struct ConfigError {
     flag: &'static str,
     problem: String,
 }
@@ -85,7 +85,7 @@ fn fault(flag: &'static str, problem: impl Into<String>) -> ConfigError {
 }
 
 impl Config {
-    pub fn from_flags(flags: &Flags) -> Result<Self, ConfigError> {
+    pub(crate) fn from_flags(flags: &Flags) -> Result<Self, ConfigError> {
         let data_dir = PathBuf::from(flags.data_dir.as_deref().unwrap_or("./data/relayered"));
         Ok(Self {
             api: listen("api-listen", flags.api_listen.as_deref().unwrap_or(":2470"))?,
@@ -95,7 +95,11 @@ impl Config {
             database: database(flags, &data_dir)?,
             log_dir: flags.persist_dir.as_ref().map_or_else(|| data_dir.join("log"), PathBuf::from),
             replay_window: time("replay-window", flags.replay_window.as_deref().unwrap_or("72h"))?,
-            replay_bytes: flags.replay_bytes.as_deref().map(|t| size("replay-bytes", t)).transpose()?,
+            replay_bytes: flags
+                .replay_bytes
+                .as_deref()
+                .map(|t| size("replay-bytes", t))
+                .transpose()?,
             segment_bytes: size(
                 "log-segment-bytes",
                 flags.log_segment_bytes.as_deref().unwrap_or("256MiB"),
@@ -105,7 +109,10 @@ impl Config {
                 .as_deref()
                 .map(|text| size("log-memory", text))
                 .transpose()?,
-            sync_interval: time("sync-interval", flags.sync_interval.as_deref().unwrap_or("1s"))?,
+            sync_interval: time(
+                "sync-interval",
+                flags.sync_interval.as_deref().unwrap_or("100ms"),
+            )?,
             initial_seq: initial_seq(flags)?,
             trusted_domains: trusted_domains(flags),
             account_limit: number("default-account-limit", &flags.default_account_limit, 100)?,
@@ -130,7 +137,7 @@ impl Config {
 }
 
 impl LogOutput {
-    pub fn from_flags(flags: &Flags) -> Result<Self, ConfigError> {
+    pub(crate) fn from_flags(flags: &Flags) -> Result<Self, ConfigError> {
         let format = match flags.log_format.as_deref().map(str::to_ascii_lowercase).as_deref() {
             None | Some("text") => LogFormat::Text,
             Some("json") => LogFormat::Json,
@@ -149,9 +156,7 @@ impl LogOutput {
 
 fn database(flags: &Flags, data_dir: &std::path::Path) -> Result<DatabaseUrl, ConfigError> {
     match &flags.db_url {
-        Some(url) => {
-            DatabaseUrl::parse(url).map_err(|error| fault("db-url", error.to_string()))
-        }
+        Some(url) => DatabaseUrl::parse(url).map_err(|error| fault("db-url", error.to_string())),
         None => Ok(DatabaseUrl::File(data_dir.join("relayered.sqlite"))),
     }
 }
@@ -228,9 +233,8 @@ fn number<T: std::str::FromStr>(
 
 /// `:2470`, `127.0.0.1:2470`, `[::1]:2470`, `localhost:2470`.
 fn listen(flag: &'static str, text: &str) -> Result<Listen, ConfigError> {
-    let wrong = || {
-        fault(flag, format!("{text:?} is not an address such as :2470 or 127.0.0.1:2470"))
-    };
+    let wrong =
+        || fault(flag, format!("{text:?} is not an address such as :2470 or 127.0.0.1:2470"));
     let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
     let port = port.parse().map_err(|_not_a_port| wrong())?;
     let ip = match host {
@@ -324,15 +328,22 @@ mod tests {
 
     #[test]
     fn times_and_sizes() {
-        for (text, seconds) in
-            [("72h", 259_200.0), ("5m", 300.0), ("30s", 30.0), ("1h30m", 5400.0), ("250ms", 0.25), ("0", 0.0)]
-        {
+        for (text, seconds) in [
+            ("72h", 259_200.0),
+            ("5m", 300.0),
+            ("30s", 30.0),
+            ("1h30m", 5400.0),
+            ("250ms", 0.25),
+            ("0", 0.0),
+        ] {
             assert_eq!(time("x", text).unwrap(), Duration::from_secs_f64(seconds), "{text}");
         }
         for bad in ["", "72", "h", "5 m", "-5m", "99999999d", "5y"] {
             assert!(time("x", bad).is_err(), "{bad}");
         }
-        for (text, bytes) in [("1", 1), ("512MiB", 512 << 20), ("10GB", 10_000_000_000), ("1.5k", 1536)] {
+        for (text, bytes) in
+            [("1", 1), ("512MiB", 512 << 20), ("10GB", 10_000_000_000), ("1.5k", 1536)]
+        {
             assert_eq!(size("x", text).unwrap(), bytes, "{text}");
         }
         for bad in ["", "x", "5x", "0", "-1", "999999TB"] {

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, io, path::Path};
 
 /// Where settings come from beside the command line.
-pub trait Env {
+pub(crate) trait Env {
     /// The first of these names that is set and not empty, and its value.
     fn first<'a>(&self, names: &[&'a str]) -> Option<(&'a str, String)>;
 }
@@ -12,18 +12,18 @@ pub trait Env {
 ///
 /// Any of a setting's names in the environment wins over all of them in the file.
 #[derive(Clone, Debug, Default)]
-pub struct Layers {
+pub(crate) struct Layers {
     layers: Vec<HashMap<String, String>>,
 }
 
 impl Layers {
     /// Layers in the order in which they win.
-    pub fn new(layers: impl IntoIterator<Item = HashMap<String, String>>) -> Self {
+    pub(crate) fn new(layers: impl IntoIterator<Item = HashMap<String, String>>) -> Self {
         Self { layers: layers.into_iter().collect() }
     }
 
     /// The process's environment, and the file if there is one.
-    pub fn load(file: &Path) -> Result<Self, EnvFileError> {
+    pub(crate) fn load(file: &Path) -> Result<Self, EnvFileError> {
         // Variables that are not UTF-8 are none of ours.
         let process = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
@@ -45,7 +45,7 @@ impl Env for Layers {
 
 #[derive(Debug, thiserror::Error)]
 #[error("{path}: {problem}")]
-pub struct EnvFileError {
+pub(crate) struct EnvFileError {
     path: String,
     problem: String,
 }
@@ -74,7 +74,8 @@ mod tests {
 
     #[test]
     fn environment_wins_over_file_and_first_name_over_second() {
-        let env = Layers::new([layer(&[("B", "env"), ("E", "")]), layer(&[("A", "file"), ("E", "f")])]);
+        let env =
+            Layers::new([layer(&[("B", "env"), ("E", "")]), layer(&[("A", "file"), ("E", "f")])]);
         assert_eq!(env.first(&["A", "B"]), Some(("B", "env".into())));
         assert_eq!(env.first(&["A"]), Some(("A", "file".into())));
         assert_eq!(env.first(&["E"]), Some(("E", "f".into())));

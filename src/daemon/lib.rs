@@ -1,1 +1,64 @@
-//! (opening line)
+//! The relay as a program: command line, configuration, start, signals, stop.
+
+#![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking"))]
+
+mod args;
+mod config;
+mod env;
+mod fatal;
+mod log;
+mod relay;
+mod signals;
+
+use std::{io::Write, path::Path, process::ExitCode};
+
+use crate::{
+    args::Invocation,
+    config::{Config, LogOutput},
+    env::Layers,
+    fatal::{Code, Fatal},
+};
+
+/// Runs the program with the process's arguments and environment.
+pub fn main() -> ExitCode {
+    abort_on_panic();
+    match invoke() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(fatal) => fatal.report(),
+    }
+}
+
+fn invoke() -> Result<(), Fatal> {
+    let env = Layers::load(Path::new(".env")).map_err(|error| Fatal::of(Code::Config, &error))?;
+    let args: Vec<String> =
+        std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned()).collect();
+    match args::parse(&args, &env).map_err(|error| Fatal::of(Code::Usage, &error))? {
+        Invocation::Print(text) => {
+            // Who closes the pipe has read enough.
+            let _ = std::io::stdout().write_all(text.as_bytes());
+            Ok(())
+        }
+        Invocation::Serve { flags, ignored } => {
+            let faulty = |error| Fatal::of(Code::Config, &error).remedy("See relayered --help");
+            log::start(&LogOutput::from_flags(&flags).map_err(faulty)?);
+            for name in ignored {
+                tracing::warn!(name, "taken for compatibility, without effect");
+            }
+            relay::run(Config::from_flags(&flags).map_err(faulty)?)
+        }
+    }
+}
+
+/// A thread that panicked has left its part of the relay undone: a relay that is half dead must
+/// not live on. Whatever started it (systemd) starts it again, and the log tells where it was.
+fn abort_on_panic() {
+    let tell = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        tell(info);
+        eprintln!(
+            "relayered: this is a fault in the program; please report it with the lines above"
+        );
+        std::process::abort();
+    }));
+}

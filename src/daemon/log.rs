@@ -24,6 +24,9 @@ pub(crate) fn start(output: &LogOutput) {
         tracing::debug!("logging had been started already");
     }
     if let Some(level) = &output.unknown_level {
-        tracing::warn!(level, "unknown log level; expected error, warn, info, debug or trace. Using info");
+        tracing::warn!(
+            level,
+            "unknown log level; expected error, warn, info, debug or trace. Using info"
+        );
     }
 }

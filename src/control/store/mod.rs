@@ -114,6 +114,17 @@ impl Store {
         self.call(|database| database.log_seq()).await
     }
 
+    /// The same, for threads without a runtime.
+    pub fn log_seq_blocking(&self) -> Result<RelaySeq, StoreError> {
+        let (reply, result) = mpsc::sync_channel(1);
+        let command: Command = Box::new(move |database| {
+            // The asker waits for it below.
+            let _ = reply.send(database.log_seq());
+        });
+        self.commands.send(command).map_err(|_gone| StoreError::Closed)?;
+        result.recv().map_err(|_gone| StoreError::Closed)?
+    }
+
     pub async fn hosts(&self) -> Result<Vec<HostRow>, StoreError> {
         self.call(|database| database.hosts()).await
     }

@@ -13,72 +13,72 @@ use crate::env::Env;
 /// The flags as argh reads them, all by their own names; values are text still.
 #[derive(Clone, Debug, Default, FromArgs, PartialEq, Eq)]
 #[argh(description = "an AT Protocol relay")]
-pub struct Flags {
+pub(crate) struct Flags {
     #[argh(option, description = "address of the API")]
-    pub api_listen: Option<String>,
+    pub(crate) api_listen: Option<String>,
     #[argh(option, description = "address of the metrics")]
-    pub metrics_listen: Option<String>,
+    pub(crate) metrics_listen: Option<String>,
     #[argh(option, description = "admin keys")]
-    pub admin_key: Vec<String>,
+    pub(crate) admin_key: Vec<String>,
     #[argh(option, description = "consumers at most")]
-    pub max_consumers: Option<String>,
+    pub(crate) max_consumers: Option<String>,
     #[argh(option, description = "directory of all data")]
-    pub data_dir: Option<String>,
+    pub(crate) data_dir: Option<String>,
     #[argh(option, description = "database")]
-    pub db_url: Option<String>,
+    pub(crate) db_url: Option<String>,
     #[argh(option, description = "connections to a database server")]
-    pub max_db_conn: Option<String>,
+    pub(crate) max_db_conn: Option<String>,
     #[argh(option, description = "directory of the event log")]
-    pub persist_dir: Option<String>,
+    pub(crate) persist_dir: Option<String>,
     #[argh(option, description = "age of the oldest event")]
-    pub replay_window: Option<String>,
+    pub(crate) replay_window: Option<String>,
     #[argh(option, description = "bytes of the event log")]
-    pub replay_bytes: Option<String>,
+    pub(crate) replay_bytes: Option<String>,
     #[argh(option, description = "bytes of a file of the event log")]
-    pub log_segment_bytes: Option<String>,
+    pub(crate) log_segment_bytes: Option<String>,
     #[argh(option, description = "bytes of the event log in memory")]
-    pub log_memory: Option<String>,
+    pub(crate) log_memory: Option<String>,
     #[argh(option, description = "time between syncs of the event log")]
-    pub sync_interval: Option<String>,
+    pub(crate) sync_interval: Option<String>,
     #[argh(option, description = "floor of sequence numbers")]
-    pub initial_seq_number: Option<String>,
+    pub(crate) initial_seq_number: Option<String>,
     #[argh(option, description = "domains of trusted hosts")]
-    pub trusted_domains: Vec<String>,
+    pub(crate) trusted_domains: Vec<String>,
     #[argh(option, description = "accounts of a new host")]
-    pub default_account_limit: Option<String>,
+    pub(crate) default_account_limit: Option<String>,
     #[argh(option, description = "new hosts a day")]
-    pub new_hosts_per_day_limit: Option<String>,
+    pub(crate) new_hosts_per_day_limit: Option<String>,
     #[argh(switch, description = "no crawl requests from the public")]
-    pub disable_request_crawl: bool,
+    pub(crate) disable_request_crawl: bool,
     #[argh(switch, description = "hosts without TLS")]
-    pub allow_insecure_hosts: bool,
+    pub(crate) allow_insecure_hosts: bool,
     #[argh(option, description = "private networks with hosts")]
-    pub allow_private_hosts: Vec<String>,
+    pub(crate) allow_private_hosts: Vec<String>,
     #[argh(switch, description = "commits without prevData")]
-    pub lenient_sync_validation: bool,
+    pub(crate) lenient_sync_validation: bool,
     #[argh(option, description = "sibling relays")]
-    pub sibling_relays: Vec<String>,
+    pub(crate) sibling_relays: Vec<String>,
     #[argh(option, description = "PLC directory")]
-    pub plc_host: Option<String>,
+    pub(crate) plc_host: Option<String>,
     #[argh(option, description = "identities in memory")]
-    pub ident_cache_size: Option<String>,
+    pub(crate) ident_cache_size: Option<String>,
     #[argh(option, description = "number of shards")]
-    pub shards: Option<String>,
+    pub(crate) shards: Option<String>,
     #[argh(option, description = "pin threads")]
-    pub pin: Option<String>,
+    pub(crate) pin: Option<String>,
     #[argh(option, description = "IO driver")]
-    pub driver: Option<String>,
+    pub(crate) driver: Option<String>,
     #[argh(option, description = "log level")]
-    pub log_level: Option<String>,
+    pub(crate) log_level: Option<String>,
     #[argh(option, description = "log format")]
-    pub log_format: Option<String>,
+    pub(crate) log_format: Option<String>,
     #[argh(option, description = "name of the deployment")]
-    pub env: Option<String>,
+    pub(crate) env: Option<String>,
 }
 
 /// What the command line asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Invocation {
+pub(crate) enum Invocation {
     /// Print this and leave.
     Print(String),
     Serve {
@@ -90,10 +90,10 @@ pub enum Invocation {
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct UsageError(String);
+pub(crate) struct UsageError(String);
 
 /// Reads the command line (without the program's name) and the environment.
-pub fn parse(args: &[String], env: &impl Env) -> Result<Invocation, UsageError> {
+pub(crate) fn parse(args: &[String], env: &impl Env) -> Result<Invocation, UsageError> {
     let mut given = Given::default();
     if let Some(text) = given.take_args(args)? {
         return Ok(Invocation::Print(text));

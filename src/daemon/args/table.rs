@@ -48,137 +48,324 @@ pub(crate) const GROUPS: &[Group] = &[
     Group {
         title: "Serving",
         flags: &[
-            flag!("api-listen" | "bind", ["RELAY_API_LISTEN", "RELAY_API_BIND"], Value("ADDR"),
-                ":2470", "Where the API and the firehose listen. `:2470` is all interfaces, \
-                 `127.0.0.1:2470` one of them, port 0 any free port."),
-            flag!("metrics-listen", ["RELAY_METRICS_LISTEN"], Value("ADDR"), ":2471",
-                "Where Prometheus fetches /metrics. Keep it private."),
-            flag!("admin-key" | "admin-password", ["RELAY_ADMIN_KEY", "RELAY_ADMIN_PASSWORD"],
-                List("KEY"), "random", "Opens /admin as `Authorization: Bearer KEY` or as the \
+            flag!(
+                "api-listen" | "bind",
+                ["RELAY_API_LISTEN", "RELAY_API_BIND"],
+                Value("ADDR"),
+                ":2470",
+                "Where the API and the firehose listen. `:2470` is all interfaces, \
+                 `127.0.0.1:2470` one of them, port 0 any free port."
+            ),
+            flag!(
+                "metrics-listen",
+                ["RELAY_METRICS_LISTEN"],
+                Value("ADDR"),
+                ":2471",
+                "Where Prometheus fetches /metrics. Keep it private."
+            ),
+            flag!(
+                "admin-key" | "admin-password",
+                ["RELAY_ADMIN_KEY", "RELAY_ADMIN_PASSWORD"],
+                List("KEY"),
+                "random",
+                "Opens /admin as `Authorization: Bearer KEY` or as the \
                  password of user admin. Several may hold at once. Without one a random key is \
-                 made and printed at start."),
-            flag!("max-consumers", ["RELAY_MAX_CONSUMERS"], Value("N"), "10000",
-                "Connected consumers at most; those beyond are told to try later."),
+                 made and printed at start."
+            ),
+            flag!(
+                "max-consumers",
+                ["RELAY_MAX_CONSUMERS"],
+                Value("N"),
+                "10000",
+                "Connected consumers at most; those beyond are told to try later."
+            ),
         ],
     },
     Group {
         title: "Data",
         flags: &[
-            flag!("data-dir", ["DATA_DIR"], Value("DIR"), "./data/relayered",
-                "Holds the database and the event log unless they are put elsewhere."),
-            flag!("db-url", ["DATABASE_URL"], Value("URL"), "sqlite://DATA_DIR/relayered.sqlite",
+            flag!(
+                "data-dir",
+                ["DATA_DIR"],
+                Value("DIR"),
+                "./data/relayered",
+                "Holds the database and the event log unless they are put elsewhere."
+            ),
+            flag!(
+                "db-url",
+                ["DATABASE_URL"],
+                Value("URL"),
+                "sqlite://DATA_DIR/relayered.sqlite",
                 "`sqlite://PATH`, `sqlite:///absolute/path` or `sqlite=PATH`. PostgreSQL support \
-                 is not built in yet."),
-            flag!("max-db-conn" | "max-metadb-connections",
-                ["MAX_DB_CONNECTIONS", "MAX_METADB_CONNECTIONS"], Value("N"), "40",
-                "Connections to a database server; SQLite uses one."),
-            flag!("persist-dir" | "disk-persister-dir",
-                ["RELAY_PERSIST_DIR", "RELAY_PERSISTER_DIR"], Value("DIR"), "DATA_DIR/log",
-                "Holds the event log."),
-            flag!("replay-window" | "event-playback-ttl",
-                ["RELAY_REPLAY_WINDOW", "RELAY_EVENT_PLAYBACK_TTL"], Value("TIME"), "72h",
-                "How far back consumers can go with a cursor."),
-            flag!("replay-bytes", ["RELAY_REPLAY_BYTES"], Value("SIZE"), "no limit",
-                "Bytes of the event log at most; what is older goes first, even within the window."),
-            flag!("log-segment-bytes", ["RELAY_LOG_SEGMENT_BYTES"], Value("SIZE"), "256MiB",
-                "Bytes of one file of the event log."),
-            flag!("log-memory", ["RELAY_LOG_MEMORY"], Value("SIZE"), "from the machine",
-                "The newest part of the event log that is served from memory."),
-            flag!("sync-interval", ["RELAY_SYNC_INTERVAL"], Value("TIME"), "1s",
+                 is not built in yet."
+            ),
+            flag!(
+                "max-db-conn" | "max-metadb-connections",
+                ["MAX_DB_CONNECTIONS", "MAX_METADB_CONNECTIONS"],
+                Value("N"),
+                "40",
+                "Connections to a database server; SQLite uses one."
+            ),
+            flag!(
+                "persist-dir" | "disk-persister-dir",
+                ["RELAY_PERSIST_DIR", "RELAY_PERSISTER_DIR"],
+                Value("DIR"),
+                "DATA_DIR/log",
+                "Holds the event log."
+            ),
+            flag!(
+                "replay-window" | "event-playback-ttl",
+                ["RELAY_REPLAY_WINDOW", "RELAY_EVENT_PLAYBACK_TTL"],
+                Value("TIME"),
+                "72h",
+                "How far back consumers can go with a cursor."
+            ),
+            flag!(
+                "replay-bytes",
+                ["RELAY_REPLAY_BYTES"],
+                Value("SIZE"),
+                "no limit",
+                "Bytes of the event log at most; what is older goes first, even within the window."
+            ),
+            flag!(
+                "log-segment-bytes",
+                ["RELAY_LOG_SEGMENT_BYTES"],
+                Value("SIZE"),
+                "256MiB",
+                "Bytes of one file of the event log."
+            ),
+            flag!(
+                "log-memory",
+                ["RELAY_LOG_MEMORY"],
+                Value("SIZE"),
+                "from the machine",
+                "The newest part of the event log that is served from memory."
+            ),
+            flag!(
+                "sync-interval",
+                ["RELAY_SYNC_INTERVAL"],
+                Value("TIME"),
+                "100ms",
                 "How often the event log is synced to disk. Power loss costs at most this much; \
-                 it is fetched again from the hosts."),
-            flag!("initial-seq-number", ["RELAY_INITIAL_SEQ_NUMBER"], Value("N"), "1",
+                 it is fetched again from the hosts."
+            ),
+            flag!(
+                "initial-seq-number",
+                ["RELAY_INITIAL_SEQ_NUMBER"],
+                Value("N"),
+                "1",
                 "Sequence numbers start at this number at least, for a relay that takes the place \
-                 of another."),
+                 of another."
+            ),
         ],
     },
     Group {
         title: "Hosts and accounts",
         flags: &[
-            flag!("trusted-domains", ["RELAY_TRUSTED_DOMAINS"], List("DOMAIN"),
-                "*.host.bsky.network", "Hosts with high limits: a name, `*.example.com` for all \
-                 names below it, `*` for all."),
-            flag!("default-account-limit" | "default-repo-limit",
-                ["RELAY_DEFAULT_ACCOUNT_LIMIT", "RELAY_DEFAULT_REPO_LIMIT"], Value("N"), "100",
-                "Accounts of a new host that is not trusted."),
-            flag!("new-hosts-per-day-limit", ["RELAY_NEW_HOSTS_PER_DAY_LIMIT"], Value("N"), "50",
-                "New hosts that the public may add within 24 hours."),
-            flag!("disable-request-crawl", ["RELAY_DISABLE_REQUEST_CRAWL"], Switch, "false",
-                "Only the operator adds hosts."),
-            flag!("allow-insecure-hosts" | "crawl-insecure-ws", ["RELAY_ALLOW_INSECURE_HOSTS"],
-                Switch, "false", "Also hosts without TLS, and `localhost:PORT`. For development."),
-            flag!("allow-private-hosts", ["RELAY_ALLOW_PRIVATE_HOSTS"], List("CIDR"), "none",
+            flag!(
+                "trusted-domains",
+                ["RELAY_TRUSTED_DOMAINS"],
+                List("DOMAIN"),
+                "*.host.bsky.network",
+                "Hosts with high limits: a name, `*.example.com` for all \
+                 names below it, `*` for all."
+            ),
+            flag!(
+                "default-account-limit" | "default-repo-limit",
+                ["RELAY_DEFAULT_ACCOUNT_LIMIT", "RELAY_DEFAULT_REPO_LIMIT"],
+                Value("N"),
+                "100",
+                "Accounts of a new host that is not trusted."
+            ),
+            flag!(
+                "new-hosts-per-day-limit",
+                ["RELAY_NEW_HOSTS_PER_DAY_LIMIT"],
+                Value("N"),
+                "50",
+                "New hosts that the public may add within 24 hours."
+            ),
+            flag!(
+                "disable-request-crawl",
+                ["RELAY_DISABLE_REQUEST_CRAWL"],
+                Switch,
+                "false",
+                "Only the operator adds hosts."
+            ),
+            flag!(
+                "allow-insecure-hosts" | "crawl-insecure-ws",
+                ["RELAY_ALLOW_INSECURE_HOSTS"],
+                Switch,
+                "false",
+                "Also hosts without TLS, and `localhost:PORT`. For development."
+            ),
+            flag!(
+                "allow-private-hosts",
+                ["RELAY_ALLOW_PRIVATE_HOSTS"],
+                List("CIDR"),
+                "none",
                 "Networks in which hosts may be although their addresses are not public, as \
-                 10.0.0.0/8."),
-            flag!("lenient-sync-validation", ["RELAY_LENIENT_SYNC_VALIDATION"], Switch, "false",
-                "Pass on commits without `prevData` (and count them)."),
-            flag!("sibling-relays" | "next-crawler",
-                ["RELAY_SIBLING_RELAYS", "RELAY_NEXT_CRAWLER"], List("URL"), "none",
+                 10.0.0.0/8."
+            ),
+            flag!(
+                "lenient-sync-validation",
+                ["RELAY_LENIENT_SYNC_VALIDATION"],
+                Switch,
+                "false",
+                "Pass on commits without `prevData` (and count them)."
+            ),
+            flag!(
+                "sibling-relays" | "next-crawler",
+                ["RELAY_SIBLING_RELAYS", "RELAY_NEXT_CRAWLER"],
+                List("URL"),
+                "none",
                 "Relays to pass admin changes and crawl requests on to. Taken, but not passed on \
-                 yet."),
+                 yet."
+            ),
         ],
     },
     Group {
         title: "Identities",
         flags: &[
-            flag!("plc-host", ["RELAY_PLC_HOST", "ATP_PLC_HOST"], Value("URL"),
-                "https://plc.directory", "The directory of did:plc."),
-            flag!("ident-cache-size" | "did-cache-size",
-                ["RELAY_IDENT_CACHE_SIZE", "RELAY_DID_CACHE_SIZE"], Value("N"), "5000000",
-                "DID documents kept in memory at most."),
+            flag!(
+                "plc-host",
+                ["RELAY_PLC_HOST", "ATP_PLC_HOST"],
+                Value("URL"),
+                "https://plc.directory",
+                "The directory of did:plc."
+            ),
+            flag!(
+                "ident-cache-size" | "did-cache-size",
+                ["RELAY_IDENT_CACHE_SIZE", "RELAY_DID_CACHE_SIZE"],
+                Value("N"),
+                "5000000",
+                "DID documents kept in memory at most."
+            ),
         ],
     },
     Group {
         title: "Machine",
         flags: &[
-            flag!("shards", ["RELAY_SHARDS"], Value("N"), "from the machine",
-                "Threads that read hosts, verify events and serve consumers."),
-            flag!("pin", ["RELAY_PIN"], Value("BOOL"), "from the machine",
-                "Pin each thread to a core."),
-            flag!("driver", ["RELAY_DRIVER"], Value("NAME"), "auto",
-                "`uring`, `epoll`, or `auto`: io_uring where the kernel allows it."),
+            flag!(
+                "shards",
+                ["RELAY_SHARDS"],
+                Value("N"),
+                "from the machine",
+                "Threads that read hosts, verify events and serve consumers."
+            ),
+            flag!(
+                "pin",
+                ["RELAY_PIN"],
+                Value("BOOL"),
+                "from the machine",
+                "Pin each thread to a core."
+            ),
+            flag!(
+                "driver",
+                ["RELAY_DRIVER"],
+                Value("NAME"),
+                "auto",
+                "`uring`, `epoll`, or `auto`: io_uring where the kernel allows it."
+            ),
         ],
     },
     Group {
         title: "Log output",
         flags: &[
-            flag!("log-level",
+            flag!(
+                "log-level",
                 ["RELAY_LOG_LEVEL", "GOLOG_LOG_LEVEL", "GO_LOG_LEVEL", "LOG_LEVEL"],
-                Value("LEVEL"), "info", "error, warn, info, debug or trace. The log goes to \
-                 standard error."),
-            flag!("log-format", ["RELAY_LOG_FORMAT", "GOLOG_LOG_FMT"], Value("FORMAT"), "text",
-                "text or json."),
-            flag!("env", ["ENVIRONMENT"], Value("NAME"), "dev",
-                "Name of this deployment, in the log."),
+                Value("LEVEL"),
+                "info",
+                "error, warn, info, debug or trace. The log goes to \
+                 standard error."
+            ),
+            flag!(
+                "log-format",
+                ["RELAY_LOG_FORMAT", "GOLOG_LOG_FMT"],
+                Value("FORMAT"),
+                "text",
+                "text or json."
+            ),
+            flag!(
+                "env",
+                ["ENVIRONMENT"],
+                Value("NAME"),
+                "dev",
+                "Name of this deployment, in the log."
+            ),
         ],
     },
     Group {
         title: "Taken for compatibility, without effect",
         flags: &[
-            flag!("host-concurrency" | "concurrency-per-pds",
-                ["RELAY_HOST_CONCURRENCY", "RELAY_CONCURRENCY_PER_PDS"], IgnoredValue, "", ""),
+            flag!(
+                "host-concurrency" | "concurrency-per-pds",
+                ["RELAY_HOST_CONCURRENCY", "RELAY_CONCURRENCY_PER_PDS"],
+                IgnoredValue,
+                "",
+                ""
+            ),
             flag!("max-queue-per-pds", ["RELAY_MAX_QUEUE_PER_PDS"], IgnoredValue, "", ""),
             flag!("time-seq", ["RELAY_TIME_SEQUENCE"], IgnoredSwitch, "", ""),
-            flag!("bsky-social-rate-limit-skip", ["BSKY_SOCIAL_RATE_LIMIT_SKIP"], IgnoredValue, "",
-                ""),
+            flag!(
+                "bsky-social-rate-limit-skip",
+                ["BSKY_SOCIAL_RATE_LIMIT_SKIP"],
+                IgnoredValue,
+                "",
+                ""
+            ),
             flag!("enable-db-tracing" | "db-tracing", [], IgnoredSwitch, "", ""),
             flag!("enable-jaeger-tracing" | "jaeger", [], IgnoredSwitch, "", ""),
             flag!("enable-otel-tracing", [], IgnoredSwitch, "", ""),
-            flag!("otel-exporter-otlp-endpoint", ["OTEL_EXPORTER_OTLP_ENDPOINT"], IgnoredValue, "",
-                ""),
-            flag!("account-limit-alert-threshold", ["RELAY_ACCOUNT_LIMIT_ALERT_THRESHOLD"],
-                IgnoredValue, "", ""),
-            flag!("account-limit-alert-interval", ["RELAY_ACCOUNT_LIMIT_ALERT_INTERVAL"],
-                IgnoredValue, "", ""),
-            flag!("account-limit-alert-repeat-interval",
-                ["RELAY_ACCOUNT_LIMIT_ALERT_REPEAT_INTERVAL"], IgnoredValue, "", ""),
-            flag!("account-limit-alert-dashboard-url",
+            flag!(
+                "otel-exporter-otlp-endpoint",
+                ["OTEL_EXPORTER_OTLP_ENDPOINT"],
+                IgnoredValue,
+                "",
+                ""
+            ),
+            flag!(
+                "account-limit-alert-threshold",
+                ["RELAY_ACCOUNT_LIMIT_ALERT_THRESHOLD"],
+                IgnoredValue,
+                "",
+                ""
+            ),
+            flag!(
+                "account-limit-alert-interval",
+                ["RELAY_ACCOUNT_LIMIT_ALERT_INTERVAL"],
+                IgnoredValue,
+                "",
+                ""
+            ),
+            flag!(
+                "account-limit-alert-repeat-interval",
+                ["RELAY_ACCOUNT_LIMIT_ALERT_REPEAT_INTERVAL"],
+                IgnoredValue,
+                "",
+                ""
+            ),
+            flag!(
+                "account-limit-alert-dashboard-url",
                 ["RELAY_ACCOUNT_LIMIT_ALERT_DASHBOARD_URL", "RELAY_ALERT_DASHBOARD_URL"],
-                IgnoredValue, "", ""),
-            flag!("slack-alert-channel",
-                ["RELAY_SLACK_ALERT_CHANNEL", "RELAY_ALERT_SLACK_CHANNEL"], IgnoredValue, "", ""),
-            flag!("slack-alert-token", ["RELAY_SLACK_ALERT_TOKEN", "RELAY_ALERT_SLACK_TOKEN"],
-                IgnoredValue, "", ""),
+                IgnoredValue,
+                "",
+                ""
+            ),
+            flag!(
+                "slack-alert-channel",
+                ["RELAY_SLACK_ALERT_CHANNEL", "RELAY_ALERT_SLACK_CHANNEL"],
+                IgnoredValue,
+                "",
+                ""
+            ),
+            flag!(
+                "slack-alert-token",
+                ["RELAY_SLACK_ALERT_TOKEN", "RELAY_ALERT_SLACK_TOKEN"],
+                IgnoredValue,
+                "",
+                ""
+            ),
         ],
     },
 ];

@@ -19,8 +19,7 @@ fn flags(args: &str, env: &[(&str, &str)]) -> Flags {
 
 #[test]
 fn aliases_and_both_forms_of_values() {
-    for args in
-        ["--api-listen :1", "--bind :1", "--bind=:1", "serve --bind :1", "--bind :1 serve"]
+    for args in ["--api-listen :1", "--bind :1", "--bind=:1", "serve --bind :1", "--bind :1 serve"]
     {
         assert_eq!(flags(args, &[]).api_listen.as_deref(), Some(":1"), "{args}");
     }
