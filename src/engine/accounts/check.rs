@@ -198,7 +198,7 @@ impl Checker {
     fn check_ops(&mut self, ops: Ops<'_>) -> Result<(), RefusalReason> {
         let Self { path_hashes, hasher, .. } = self;
         path_hashes.clear();
-        for op in ops.iter() {
+        for op in &ops {
             let created_from_something = op.action == Action::Create && op.prev.is_some();
             if created_from_something || !repo_path::check(op.path) {
                 return Err(RefusalReason::OpInvalid);

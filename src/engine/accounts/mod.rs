@@ -82,9 +82,9 @@ impl AccountsConfig {
     pub fn new(shard: ShardId) -> Self {
         Self {
             shard,
-            parked_wait: Duration::from_secs(60),
+            parked_wait: Duration::from_mins(1),
             parked_bytes_max: 256 << 20,
-            identity_ttl: Duration::from_secs(24 * 3600),
+            identity_ttl: Duration::from_hours(24),
         }
     }
 }

@@ -164,5 +164,5 @@ fn verify_batch(scratch: &mut Scratch, table: &Table, checker: &Checker) {
 /// in place.)
 fn emptied(mut checks: Vec<Check<'_>>) -> Vec<Check<'static>> {
     checks.clear();
-    checks.into_iter().filter_map(|_| None).collect()
+    checks.into_iter().map_while(|_| None).collect()
 }

@@ -58,7 +58,7 @@ struct Wait {
 #[derive(Debug)]
 pub(super) struct Waits {
     shard: ShardId,
-    waits: HashMap<DidKey, Wait, RandomState>,
+    by_did: HashMap<DidKey, Wait, RandomState>,
     timers: BTreeSet<(WallTime, DidKey)>,
     lookups: VecDeque<AccountLookup>,
     frames: u64,
@@ -69,7 +69,7 @@ impl Waits {
     pub(super) fn new(shard: ShardId) -> Self {
         Self {
             shard,
-            waits: HashMap::default(),
+            by_did: HashMap::default(),
             timers: BTreeSet::new(),
             lookups: VecDeque::new(),
             frames: 0,
@@ -88,29 +88,29 @@ impl Waits {
     }
 
     pub(super) fn contains(&self, did: &DidKey) -> bool {
-        self.waits.contains_key(did)
+        self.by_did.contains_key(did)
     }
 
     pub(super) fn has_frames(&self, did: &DidKey) -> bool {
-        self.waits.get(did).is_some_and(|wait| !wait.frames.is_empty())
+        self.by_did.get(did).is_some_and(|wait| !wait.frames.is_empty())
     }
 
     /// Whose frame is the first that waits.
     pub(super) fn first_host(&self, did: &DidKey) -> Option<HostId> {
-        Some(self.waits.get(did)?.frames.front()?.frame.host())
+        Some(self.by_did.get(did)?.frames.front()?.frame.host())
     }
 
     /// Parks the frame, behind those of its account that are parked already.
     pub(super) fn park(&mut self, did: &DidKey, pending: Pending) {
         self.frames += 1;
         self.bytes += pending.frame.bytes().len();
-        self.waits.entry(did.clone()).or_default().frames.push_back(pending);
+        self.by_did.entry(did.clone()).or_default().frames.push_back(pending);
         self.arm(did);
     }
 
     /// Asks, unless a question for the DID is out already.
     pub(super) fn ask(&mut self, did: &DidKey, ask: Ask) {
-        let wait = self.waits.entry(did.clone()).or_default();
+        let wait = self.by_did.entry(did.clone()).or_default();
         if wait.asked.is_some() {
             return;
         }
@@ -132,12 +132,12 @@ impl Waits {
 
     /// The answer has come: the question that was out.
     pub(super) fn answered(&mut self, did: &DidKey) -> Option<Ask> {
-        self.waits.get_mut(did)?.asked.take()
+        self.by_did.get_mut(did)?.asked.take()
     }
 
     /// The question is asked again after a pause that grows.
     pub(super) fn retry_later(&mut self, did: &DidKey, ask: Ask, now: WallTime) {
-        let Some(wait) = self.waits.get_mut(did) else { return };
+        let Some(wait) = self.by_did.get_mut(did) else { return };
         let pause = RETRY_FIRST.saturating_mul(1 << wait.retries.min(8)).min(RETRY_MAX);
         wait.retries += 1;
         wait.retry = Some((now.after(pause), ask));
@@ -146,7 +146,7 @@ impl Waits {
 
     /// Asks again if it is time to.
     pub(super) fn retry(&mut self, did: &DidKey, now: WallTime) {
-        let due = self.waits.get(did).and_then(|wait| wait.retry);
+        let due = self.by_did.get(did).and_then(|wait| wait.retry);
         if let Some((_, ask)) = due.filter(|(at, _)| *at <= now) {
             self.ask(did, ask);
         }
@@ -158,7 +158,7 @@ impl Waits {
         did: &DidKey,
         wanted: impl FnOnce(&Pending) -> bool,
     ) -> Option<Pending> {
-        let wait = self.waits.get_mut(did)?;
+        let wait = self.by_did.get_mut(did)?;
         let pending = wait.frames.pop_front_if(|pending| wanted(pending))?;
         self.frames -= 1;
         self.bytes -= pending.frame.bytes().len();
@@ -168,7 +168,7 @@ impl Waits {
 
     /// Takes all frames, in order.
     pub(super) fn drain(&mut self, did: &DidKey) -> VecDeque<Pending> {
-        let Some(wait) = self.waits.get_mut(did) else { return VecDeque::new() };
+        let Some(wait) = self.by_did.get_mut(did) else { return VecDeque::new() };
         let frames = std::mem::take(&mut wait.frames);
         self.frames -= frames.len() as u64;
         self.bytes -= frames.iter().map(|pending| pending.frame.bytes().len()).sum::<usize>();
@@ -178,13 +178,13 @@ impl Waits {
 
     /// Forgets the DID if no frame waits and no question is out; whether there is nothing (left).
     pub(super) fn forget_if_idle(&mut self, did: &DidKey) -> bool {
-        let Some(wait) = self.waits.get(did) else { return true };
+        let Some(wait) = self.by_did.get(did) else { return true };
         let idle = wait.frames.is_empty() && wait.asked.is_none();
         if idle {
             if let Some(at) = wait.timer {
                 self.timers.remove(&(at, did.clone()));
             }
-            self.waits.remove(did);
+            self.by_did.remove(did);
         }
         idle
     }
@@ -199,7 +199,7 @@ impl Waits {
             return None;
         }
         let (_, did) = self.timers.pop_first()?;
-        if let Some(wait) = self.waits.get_mut(&did) {
+        if let Some(wait) = self.by_did.get_mut(&did) {
             wait.timer = None;
         }
         Some(did)
@@ -207,7 +207,7 @@ impl Waits {
 
     /// Sets the DID's timer: the first frame's deadline, or the next try if that is sooner.
     fn arm(&mut self, did: &DidKey) {
-        let Some(wait) = self.waits.get_mut(did) else { return };
+        let Some(wait) = self.by_did.get_mut(did) else { return };
         let deadline = wait.frames.front().and_then(|pending| pending.deadline);
         let retry = wait.retry.map(|(at, _)| at);
         let at = deadline.into_iter().chain(retry).min();

@@ -1,0 +1,7 @@
+//! The stage as a whole, with real signed commits.
+
+mod commits;
+mod identities;
+mod kit;
+mod model;
+mod vectors;
