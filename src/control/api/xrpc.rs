@@ -140,11 +140,7 @@ pub(crate) async fn find_host(
     shared: &Shared,
     hostname: &str,
 ) -> Result<Option<HostView>, ApiError> {
-    if shared.hosts.live(hostname).await?.is_none() {
-        return Ok(None);
-    }
-    let hosts = shared.hosts.list().await?;
-    Ok(hosts.into_iter().find(|host| host.row.hostname == hostname))
+    Ok(shared.hosts.find(hostname).await?)
 }
 
 pub(crate) async fn list_repos(State(shared): State<Shared>, params: Params) -> ApiResult {

@@ -261,7 +261,7 @@ impl Driver {
             let _ = reply.send(Ok(Crawl::Connected));
             return;
         }
-        let busy = self.asked.len() >= self.config.probes_max;
+        let busy = !admin && self.asked.len() >= self.config.probes_max;
         match self.asked.entry(address.hostname.clone()) {
             MapEntry::Occupied(mut asked) => {
                 asked.get_mut().admin |= admin;
@@ -273,15 +273,21 @@ impl Driver {
             }
             MapEntry::Vacant(vacant) => {
                 vacant.insert(Asked { admin, replies: vec![reply] });
-                self.start_probe(address);
+                self.start_probe(address, admin);
             }
         }
     }
 
-    fn start_probe(&mut self, address: HostAddress) {
-        let client = self.client.clone();
+    fn start_probe(&mut self, address: HostAddress, admin: bool) {
+        let (client, store) = (self.client.clone(), self.store.clone());
+        // With the day's places used up, strangers can't make the relay ask hosts for nothing.
+        let limit = (!admin && self.registry.id(&address.hostname).is_none())
+            .then_some(self.config.new_hosts_per_day);
         self.tasks.spawn(async move {
-            let result = probe(&client, &address).await;
+            let result = match within_limit(&store, limit).await {
+                Ok(()) => probe(&client, &address).await,
+                Err(refusal) => Err(refusal),
+            };
             Done::Probed { address, result }
         });
     }
@@ -422,16 +428,30 @@ async fn write(store: &Store, batch: Batch) -> Result<(), StoreError> {
     Ok(())
 }
 
-async fn insert(store: &Store, host: NewHost, per_day: u64) -> Result<HostRow, CrawlRefusal> {
-    let internal = |error: StoreError| CrawlRefusal::Internal(error.to_string());
-    if !host.by_admin {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let since = now.saturating_sub(DAY).as_secs();
-        if store.hosts_added_since(since).await.map_err(internal)? >= per_day {
-            return Err(CrawlRefusal::RateLimited { retry_after: RETRY_NEW_HOST });
-        }
+async fn within_limit(store: &Store, limit: Option<u64>) -> Result<(), CrawlRefusal> {
+    let Some(limit) = limit else { return Ok(()) };
+    if store.hosts_added_since(a_day_ago()).await.map_err(internal)? >= limit {
+        return Err(CrawlRefusal::RateLimited { retry_after: RETRY_NEW_HOST });
     }
-    store.insert_host(host).await.map_err(internal)
+    Ok(())
+}
+
+async fn insert(store: &Store, host: NewHost, per_day: u64) -> Result<HostRow, CrawlRefusal> {
+    if host.by_admin {
+        return store.insert_host(host).await.map_err(internal);
+    }
+    let inserted = store.insert_host_within(host, a_day_ago(), per_day).await.map_err(internal)?;
+    inserted.ok_or(CrawlRefusal::RateLimited { retry_after: RETRY_NEW_HOST })
+}
+
+fn internal(error: StoreError) -> CrawlRefusal {
+    CrawlRefusal::Internal(error.to_string())
+}
+
+/// In Unix seconds.
+fn a_day_ago() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    now.saturating_sub(DAY).as_secs()
 }
 
 /// Whether a pattern covers the name: `*`, the name itself, or `*.domain` for names below it.

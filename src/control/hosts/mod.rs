@@ -30,7 +30,8 @@ use driver::Driver;
 #[derive(Clone, Debug)]
 pub struct HostsConfig {
     pub retry: RetryConfig,
-    /// Dials (DNS and TCP) under way at once; also how fast connections ramp up at start.
+    /// Dials (DNS and TCP) under way at once; also how fast connections ramp up at start. Zero: no
+    /// connections at all.
     pub dials_max: usize,
     /// Requests to crawl that are being looked at, at once.
     pub probes_max: usize,
@@ -52,7 +53,7 @@ impl Default for HostsConfig {
     fn default() -> Self {
         Self {
             retry: RetryConfig::default(),
-            dials_max: 64,
+            dials_max: 128,
             probes_max: 64,
             probe_timeout: Duration::from_secs(5),
             strictness: Strictness::Strict,
@@ -202,6 +203,12 @@ impl Hosts {
             Some(view(row, live))
         });
         Ok(views.collect())
+    }
+
+    /// One host by its normalised name.
+    pub async fn find(&self, hostname: &str) -> Result<Option<HostView>, HostsError> {
+        let Some((host, live)) = self.live(hostname).await? else { return Ok(None) };
+        Ok(Some(view(self.store.host(host).await?, live)))
     }
 
     /// What is going on with one host, by its normalised name.

@@ -133,7 +133,7 @@ impl Registry {
     ) -> Self {
         Self {
             retry,
-            dials_max: dials_max.max(1),
+            dials_max,
             default_strictness,
             seed,
             entries: HashMap::new(),

@@ -196,6 +196,31 @@ async fn new_hosts_a_day_are_limited_for_the_public_and_over_restarts() {
 }
 
 #[tokio::test]
+async fn the_days_limit_holds_for_requests_at_once_and_saves_others_the_question() {
+    let config = HostsConfig { new_hosts_per_day: 2, ..HostsConfig::default() };
+    let bench = Bench::new(config).await;
+    let mut servers = Vec::new();
+    for _ in 0..6 {
+        servers.push(pds().await);
+    }
+    let mut requests = tokio::task::JoinSet::new();
+    for server in &servers {
+        let (hosts, name) = (bench.hosts.clone(), server.hostname());
+        requests.spawn(async move { hosts.request_crawl(&name, Caller::Public).await });
+    }
+    let results = requests.join_all().await;
+    assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 2);
+    assert_eq!(bench.store.hosts().await.unwrap().len(), 2);
+    let late = pds().await;
+    assert_eq!(bench.crawl(&late.hostname()).await.unwrap_err().status(), 429);
+    assert_eq!(late.connections(), 0);
+    let known = bench.store.hosts().await.unwrap().remove(0).hostname;
+    assert!(bench.crawl(&known).await.is_ok());
+    assert_eq!(bench.hosts.find(&known).await.unwrap().unwrap().row.hostname, known);
+    assert!(bench.hosts.find("nobody.com").await.unwrap().is_none());
+}
+
+#[tokio::test]
 async fn a_blocked_host_stays_blocked_and_comes_back_when_unblocked() {
     let mut bench = Bench::new(quick()).await;
     let pds = pds().await;

@@ -134,6 +134,27 @@ impl Store {
         self.call(move |database| database.insert_host(&host, unix_now())).await
     }
 
+    /// The same, unless the public has added that many hosts since: then `None`. In one step, so
+    /// that requests at once do not exceed the limit together.
+    pub async fn insert_host_within(
+        &self,
+        host: NewHost,
+        since: u64,
+        limit: u64,
+    ) -> Result<Option<HostRow>, StoreError> {
+        self.call(move |database| {
+            if database.hosts_added_since(since)? >= limit {
+                return Ok(None);
+            }
+            database.insert_host(&host, unix_now()).map(Some)
+        })
+        .await
+    }
+
+    pub async fn host(&self, id: HostId) -> Result<HostRow, StoreError> {
+        self.call(move |database| database.host(id)).await
+    }
+
     /// Changes a host and returns the row as it is then.
     pub async fn update_host(&self, id: HostId, patch: HostPatch) -> Result<HostRow, StoreError> {
         self.call(move |database| database.update_host(id, &patch, unix_now())).await
