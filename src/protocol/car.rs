@@ -8,7 +8,7 @@ use std::hash::{BuildHasher, RandomState};
 
 use crate::{
     cbor::{self, Reader},
-    cid::{CID_BYTES, Cid, Codec},
+    cid::{CID_BYTES, Cid},
     error::{DecodeError, DecodeErrorKind as Kind},
 };
 
@@ -103,7 +103,8 @@ fn read_header(header: &[u8]) -> Result<Cid, DecodeError> {
     }
     reader.finish()?;
     match (root, version) {
-        (Some(root), Some(1)) => Ok(root),
+        // The root is a commit, which is DAG-CBOR.
+        (Some(root), Some(1)) if root.is_dag_cbor() => Ok(root),
         _ => Err(DecodeError::new(Kind::Car, 0)),
     }
 }
@@ -311,7 +312,7 @@ impl<'a> BlockMap<'a> {
     /// The bytes of a DAG-CBOR block.
     #[inline]
     pub fn get_dag_cbor(&self, cid: &Cid) -> Option<&'a [u8]> {
-        if cid.codec() == Codec::DagCbor { self.get(cid) } else { None }
+        if cid.is_dag_cbor() { self.get(cid) } else { None }
     }
 
     /// How many different blocks there are.

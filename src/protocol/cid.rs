@@ -56,6 +56,11 @@ impl Cid {
     }
 
     #[inline]
+    pub fn is_dag_cbor(&self) -> bool {
+        self.codec() == Codec::DagCbor
+    }
+
+    #[inline]
     pub const fn from_digest(codec: Codec, digest: [u8; 32]) -> Self {
         let mut bytes = [0; CID_BYTES];
         bytes[0] = VERSION;

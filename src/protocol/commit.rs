@@ -52,7 +52,8 @@ pub fn parse(block: &[u8]) -> Result<Commit<'_>, DecodeError> {
     }
     reader.finish()?;
     let missing = DecodeError::new(Kind::FieldMissing, 0);
-    if version.ok_or(missing)? != VERSION {
+    let links_fit = [data, prev.flatten()].iter().flatten().all(Cid::is_dag_cbor);
+    if version.ok_or(missing)? != VERSION || !links_fit {
         return Err(DecodeError::new(Kind::FieldInvalid, 0));
     }
     Ok(Commit {

@@ -210,7 +210,7 @@ impl<'b> Walk<'_, 'b> {
     ) -> Result<(), MstError> {
         if let Some(cid) = link {
             let layer = layer.checked_sub(1).ok_or(MstError::Malformed)?;
-            if !node::is_node_link(&cid) {
+            if !cid.is_dag_cbor() {
                 return Err(MstError::Malformed);
             }
             let subtree = Subtree { cid, layer, low, high };

@@ -4,7 +4,7 @@
 use super::MstError;
 use crate::{
     cbor::{self, LINK_PREFIX, Reader},
-    cid::{CID_BYTES, Cid, Codec},
+    cid::{CID_BYTES, Cid},
 };
 
 /// Bytes of a key.
@@ -242,10 +242,4 @@ impl NodeWriter {
 #[inline]
 fn common_prefix(first: &[u8], second: &[u8]) -> usize {
     first.iter().zip(second).take_while(|(a, b)| a == b).count()
-}
-
-/// Links between nodes are to DAG-CBOR.
-#[inline]
-pub(super) fn is_node_link(cid: &Cid) -> bool {
-    cid.codec() == Codec::DagCbor
 }

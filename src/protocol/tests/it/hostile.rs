@@ -42,6 +42,8 @@ fn car_headers() {
     let mut version = good.clone();
     version[58] = 2;
     assert_eq!(load(&version), Err(Kind::Car));
+    let raw = Cid::from_digest(Codec::Raw, root.digest());
+    assert_eq!(load(&data::encode_car(&raw, &[])), Err(Kind::Car));
     for length in 0..good.len() {
         assert!(load(&good[..length]).is_err(), "{length}");
     }
@@ -160,6 +162,13 @@ fn commit_fields() {
     }
     for length in [0, 63, 65, 70] {
         assert_eq!(commit::parse(&make("", length, true)).unwrap_err().kind, Kind::FieldInvalid);
+    }
+    let raw = Cid::from_digest(Codec::Raw, [0; 32]);
+    let link = Cid::from_digest(Codec::DagCbor, [0; 32]);
+    for (data, prev) in [(&raw, None), (&link, Some(&raw))] {
+        let mut block = Vec::new();
+        commit::write(&mut block, "did:web:a.example", "rev", data, prev, Some(&[0; 64]));
+        assert_eq!(commit::parse(&block).unwrap_err().kind, Kind::FieldInvalid);
     }
     // A field that we don't know is signed with the others.
     let block = make("", 64, true);
