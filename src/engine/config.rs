@@ -75,7 +75,7 @@ impl Default for Limits {
         Self {
             host_window: WindowLimits { items: 1 << 16, bytes: 16 << 20 },
             message_bytes_max: protocol::frame::FRAME_BYTES_MAX,
-            parked_wait: Duration::from_secs(60),
+            parked_wait: Duration::from_mins(1),
             identity_ttl: Duration::from_hours(24),
             parked_bytes_max: 256 << 20,
             mesh: RingLimits { items: 1 << 12, bytes: 16 << 20 },

@@ -28,14 +28,14 @@ struct Host {
 #[derive(Debug)]
 pub(super) struct Hosts {
     limits: WindowLimits,
-    hosts: HashMap<HostId, Host, RandomState>,
+    known: HashMap<HostId, Host, RandomState>,
     dirty: Vec<HostId>,
     connected: usize,
 }
 
 impl Hosts {
     pub(super) fn new(limits: WindowLimits) -> Self {
-        Self { limits, hosts: HashMap::default(), dirty: Vec::new(), connected: 0 }
+        Self { limits, known: HashMap::default(), dirty: Vec::new(), connected: 0 }
     }
 
     /// How many connections there are.
@@ -50,7 +50,7 @@ impl Hosts {
         socket: Box<HostSocket>,
         end: impl FnOnce(&HostLink),
     ) -> Option<Box<HostSocket>> {
-        match self.hosts.get_mut(&socket.host) {
+        match self.known.get_mut(&socket.host) {
             Some(Host { link: Some(link), next, .. }) => {
                 end(link);
                 *next = Some(socket);
@@ -68,7 +68,7 @@ impl Hosts {
         link: &Rc<HostLink>,
     ) -> Option<HostSeq> {
         let limits = self.limits;
-        let entry = self.hosts.entry(host).or_insert_with(|| Host {
+        let entry = self.known.entry(host).or_insert_with(|| Host {
             window: HostWindow::new(limits, resume),
             link: None,
             next: None,
@@ -84,7 +84,7 @@ impl Hosts {
 
     /// A connection ended; returns the socket that waited for that.
     pub(super) fn disconnect(&mut self, host: HostId) -> Option<Box<HostSocket>> {
-        let entry = self.hosts.get_mut(&host)?;
+        let entry = self.known.get_mut(&host)?;
         entry.link.take()?;
         self.connected -= 1;
         entry.next.take()
@@ -92,17 +92,17 @@ impl Hosts {
 
     /// The host's connection; a socket that waits to replace it is dropped.
     pub(super) fn drop_host(&mut self, host: HostId) -> Option<Rc<HostLink>> {
-        let entry = self.hosts.get_mut(&host)?;
+        let entry = self.known.get_mut(&host)?;
         entry.next = None;
         entry.link.clone()
     }
 
     pub(super) fn link(&self, host: HostId) -> Option<&Rc<HostLink>> {
-        self.hosts.get(&host)?.link.as_ref()
+        self.known.get(&host)?.link.as_ref()
     }
 
     pub(super) fn links(&self) -> impl Iterator<Item = &Rc<HostLink>> {
-        self.hosts.values().filter_map(|host| host.link.as_ref())
+        self.known.values().filter_map(|host| host.link.as_ref())
     }
 
     pub(super) fn tick(&self, now: Instant, times: &LinkTimes) {
@@ -118,7 +118,7 @@ impl Hosts {
         bytes: usize,
         head: RelaySeq,
     ) -> Admitted {
-        let Some(host) = self.hosts.get_mut(&id) else {
+        let Some(host) = self.known.get_mut(&id) else {
             return Admitted::Refused(RefusalReason::Duplicate);
         };
         if !host.window.has_room() {
@@ -140,7 +140,7 @@ impl Hosts {
 
     /// Counts a frame that was refused on its way in. `numbered`: it was counted as received.
     pub(super) fn refuse(&mut self, id: HostId, numbered: bool) {
-        if let Some(host) = self.hosts.get_mut(&id) {
+        if let Some(host) = self.known.get_mut(&id) {
             host.received += u64::from(!numbered);
             host.refused += 1;
             mark(&mut self.dirty, id, host);
@@ -153,7 +153,7 @@ impl Hosts {
             Return::Passed { host, .. } => host,
             Return::Finished(finished) => finished.host,
         };
-        let Some(host) = self.hosts.get_mut(&id) else { return };
+        let Some(host) = self.known.get_mut(&id) else { return };
         match item {
             Return::Passed { ticket, .. } => host.window.pass(ticket),
             Return::Finished(finished) => {
@@ -180,7 +180,7 @@ impl Hosts {
         dirty
             .into_iter()
             .filter_map(|id| {
-                let host = self.hosts.get_mut(&id)?;
+                let host = self.known.get_mut(&id)?;
                 host.dirty = false;
                 Some(HostProgress {
                     host: id,

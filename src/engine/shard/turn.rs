@@ -191,7 +191,9 @@ impl Core {
         let phase = self.stop.phase();
         if phase >= Phase::Deaf && self.phase_done.get() < Phase::Deaf {
             let links: Vec<_> = self.hosts.borrow().links().cloned().collect();
-            links.iter().for_each(|link| link.end(HostFault::Stopped));
+            for link in &links {
+                link.end(HostFault::Stopped);
+            }
             self.room.notify();
             if links.is_empty() {
                 self.finish_phase(Phase::Deaf);
@@ -204,7 +206,9 @@ impl Core {
             self.grown.notify();
             if phase >= Phase::Cut {
                 let consumers: Vec<_> = self.consumers.borrow().values().cloned().collect();
-                consumers.iter().for_each(|link| link.cut());
+                for link in &consumers {
+                    link.cut();
+                }
             }
             if self.consumers.borrow().is_empty() && self.is_settled(phase) {
                 self.report_sums();

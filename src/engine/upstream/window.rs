@@ -107,7 +107,8 @@ impl HostWindow {
         } else if self.newest.is_none() {
             // Nothing has come yet. By now control may name a place from which nothing may be missed:
             // a host that was open once is not taken up at its live position again.
-            self.begin(resume);
+            self.cursor = resume.cursor;
+            self.newest = resume.cursor;
         }
         self.last = None;
         self.newest
@@ -129,10 +130,7 @@ impl HostWindow {
         if self.cursor.is_some_and(|cursor| seq <= cursor) {
             return Admission::Duplicate;
         }
-        let place = match self.place_of(seq) {
-            Ok(_) => return Admission::Duplicate,
-            Err(place) => place,
-        };
+        let Err(place) = self.place_of(seq) else { return Admission::Duplicate };
         self.newest = self.newest.max(Some(seq));
         let recovered = self.take_emitted(seq);
         let bytes = if recovered { 0 } else { u32::try_from(bytes).unwrap_or(u32::MAX) };

@@ -169,10 +169,7 @@ impl WsParser {
             return None;
         }
         let whole = self.partial.take()?;
-        Some(match whole.binary {
-            true => WsMessage::Binary(whole.payload.freeze()),
-            false => WsMessage::Text,
-        })
+        Some(if whole.binary { WsMessage::Binary(whole.payload.freeze()) } else { WsMessage::Text })
     }
 }
 

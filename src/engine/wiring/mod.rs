@@ -129,16 +129,16 @@ impl EngineHandle {
     ///
     /// Returns whether the log was closed in order.
     pub fn shutdown(self, patience: Duration) -> bool {
-        let deadline = Instant::now() + patience;
+        let began = Instant::now();
         // A slow disk or a slow consumer may take half of the time, not all of it.
-        self.pass(Phase::Deaf, Instant::now() + patience / 4);
-        self.pass(Phase::Drained, Instant::now() + patience / 4);
+        self.pass(Phase::Deaf, began + patience / 4);
+        self.pass(Phase::Drained, began + patience / 2);
         let closed = self.sequencer.stop();
         let shards = Shards { stop: &self.stop, bells: &self.bells };
         shards.begin(Phase::Parting);
-        if !shards.wait(Phase::Parting, deadline - patience / 8) {
+        if !shards.wait(Phase::Parting, began + patience * 7 / 8) {
             shards.begin(Phase::Cut);
-            shards.wait(Phase::Parting, deadline + patience / 8);
+            shards.wait(Phase::Parting, began + patience * 9 / 8);
         }
         if self.stop.done(Phase::Parting) == self.bells.len() {
             for thread in self.shards {
@@ -168,7 +168,9 @@ struct Shards<'a> {
 impl Shards<'_> {
     fn begin(&self, phase: Phase) {
         self.stop.begin(phase);
-        self.bells.iter().for_each(|bell| bell.ring());
+        for bell in self.bells {
+            bell.ring();
+        }
     }
 
     /// Whether all of them have done the phase before the deadline.

@@ -23,12 +23,7 @@ use protocol::frame::{account_frame, parse, write_seq};
 use tempfile::TempDir;
 use tungstenite::{Message, WebSocket, protocol::Role};
 
-use crate::{
-    EngineConfig, EngineHandle,
-    log::{LogConfig, LogReader},
-    rt::Driver,
-    wiring::start,
-};
+use crate::{EngineConfig, EngineHandle, log::LogConfig, rt::Driver, wiring::start};
 
 /// How long something that must happen may take before the test is given up.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
@@ -50,7 +45,6 @@ pub(super) type Socket = WebSocket<TcpStream>;
 
 /// The engine, and a thread that answers its questions.
 pub(super) struct Bench {
-    pub(super) log: LogReader,
     commands: mpsc::Sender<(usize, ShardCommand)>,
     bell: Arc<Doorbell>,
     pub(super) reports: Receiver<ShardReport>,
@@ -77,7 +71,6 @@ impl Bench {
             bell: Arc::clone(&bell),
         };
         Self {
-            log: engine.log,
             commands,
             bell,
             reports,
@@ -262,10 +255,11 @@ pub(super) fn event(account: u64, seq: u64, status: &str) -> Vec<u8> {
     out
 }
 
+/// What a fake host does with a connection that was opened with that cursor.
+pub(super) type Script = Box<dyn FnOnce(&mut Socket, Option<u64>) + Send>;
+
 /// Accepts one connection after the other, does the handshake, and plays each from a script.
-pub(super) fn fake_host(
-    scripts: Vec<Box<dyn FnOnce(&mut Socket, Option<u64>) + Send>>,
-) -> (SocketAddr, JoinHandle<()>) {
+pub(super) fn fake_host(scripts: Vec<Script>) -> (SocketAddr, JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let thread = std::thread::spawn(move || {
@@ -273,14 +267,13 @@ pub(super) fn fake_host(
             let (stream, _) = listener.accept().unwrap();
             stream.set_read_timeout(Some(PATIENCE)).unwrap();
             let mut cursor = None;
+            #[expect(clippy::result_large_err, reason = "the library's signature")]
             let callback = |request: &tungstenite::handshake::server::Request, response| {
                 let query = request.uri().query().unwrap_or_default();
                 cursor = query.strip_prefix("cursor=").map(|text| text.parse().unwrap());
                 Ok(response)
             };
-            #[expect(clippy::result_large_err, reason = "the library's signature")]
-            let accept = |stream, callback| tungstenite::accept_hdr(stream, callback);
-            let mut socket = accept(stream, callback).unwrap();
+            let mut socket = tungstenite::accept_hdr(stream, callback).unwrap();
             script(&mut socket, cursor);
         }
     });

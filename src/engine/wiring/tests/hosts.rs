@@ -8,10 +8,8 @@ use ports::{HostFault, HostId, HostResume, HostSeq, RefusalReason, ShardCommand,
 use protocol::frame::error_frame;
 use tungstenite::Message;
 
-use super::harness::{Bench, Socket, config, drain, drivers, event, fake_host, send};
+use super::harness::{Bench, Script, config, drain, drivers, event, fake_host, send};
 use crate::upstream::WindowLimits;
-
-type Script = Box<dyn FnOnce(&mut Socket, Option<u64>) + Send>;
 
 fn resume(cursor: Option<u64>) -> HostResume {
     HostResume { cursor: cursor.map(HostSeq), ..HostResume::default() }
