@@ -1,1 +1,2 @@
+//! (opening line)
 fn main() {}
