@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::wire;
 
 const TIMEOUT: Duration = Duration::from_secs(15);
-const BODY_BYTES_MAX: u64 = 16 * 1024 * 1024;
+const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 #[derive(Debug)]
 pub struct Answer {
@@ -70,20 +70,37 @@ fn request(
     }
     stream.write_all(format!("{head}\r\n{body}").as_bytes())?;
     let mut answer = Vec::new();
-    stream.take(BODY_BYTES_MAX).read_to_end(&mut answer)?;
-    parse(&answer).ok_or_else(|| io::Error::new(ErrorKind::InvalidData, "malformed HTTP answer"))
+    let mut buffer = [0; 8192];
+    loop {
+        if let Some(answer) = parse(&answer) {
+            return Ok(answer);
+        }
+        match stream.read(&mut buffer)? {
+            0 => return Err(io::Error::new(ErrorKind::InvalidData, "malformed HTTP answer")),
+            read => answer.extend_from_slice(&buffer[..read]),
+        }
+        if answer.len() > BODY_BYTES_MAX {
+            return Err(io::Error::new(ErrorKind::InvalidData, "HTTP answer too long"));
+        }
+    }
 }
 
+/// The answer, once all of it is there. Servers here give a length or send in chunks.
 fn parse(answer: &[u8]) -> Option<Answer> {
     let head_len = wire::head_len(answer)?;
-    let head = std::str::from_utf8(&answer[..head_len]).ok()?;
+    let head = std::str::from_utf8(&answer[..head_len]).ok()?.to_ascii_lowercase();
     let status = head.split(' ').nth(1)?.parse().ok()?;
-    let chunked = head
-        .to_ascii_lowercase()
-        .lines()
-        .any(|line| line.starts_with("transfer-encoding:") && line.contains("chunked"));
+    let field = |name: &str| {
+        head.lines().filter_map(|line| line.split_once(':')).find(|(n, _)| *n == name).map(|f| f.1)
+    };
     let body = &answer[head_len..];
-    let body = if chunked { dechunk(body)? } else { body.to_vec() };
+    let body = match field("content-length") {
+        Some(length) => body.get(..length.trim().parse().ok()?)?.to_vec(),
+        None if field("transfer-encoding").is_some_and(|coding| coding.contains("chunked")) => {
+            dechunk(body)?
+        }
+        None => Vec::new(),
+    };
     Some(Answer { status, body: String::from_utf8(body).ok()? })
 }
 

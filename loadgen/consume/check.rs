@@ -148,10 +148,14 @@ mod tests {
 
     #[test]
     fn a_repeated_event_is_told() {
+        // The first events are commits, one of each account.
         let violations = checked(|_| vec![0, 1, 1]);
-        assert!(matches!(
-            violations[..],
-            [(1, Violation::Seq { before: 2 }), (1, Violation::Rev { .. })]
-        ));
+        assert!(
+            matches!(
+                violations[..],
+                [(1, Violation::Seq { before: 2 }), (1, Violation::Rev { .. })]
+            ),
+            "{violations:?}"
+        );
     }
 }
