@@ -22,18 +22,22 @@ use crate::{
 
 /// Runs the program with the process's arguments and environment.
 pub fn main() -> ExitCode {
+    let args = std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned());
+    main_with_args(&args.collect::<Vec<_>>())
+}
+
+/// Runs the program with these arguments, as another executable does that carries the relay.
+pub fn main_with_args(args: &[String]) -> ExitCode {
     abort_on_panic();
-    match invoke() {
+    match invoke(args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(fatal) => fatal.report(),
     }
 }
 
-fn invoke() -> Result<(), Fatal> {
+fn invoke(args: &[String]) -> Result<(), Fatal> {
     let env = Layers::load(Path::new(".env")).map_err(|error| Fatal::of(Code::Config, &error))?;
-    let args: Vec<String> =
-        std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned()).collect();
-    match args::parse(&args, &env).map_err(|error| Fatal::of(Code::Usage, &error))? {
+    match args::parse(args, &env).map_err(|error| Fatal::of(Code::Usage, &error))? {
         Invocation::Print(text) => {
             // Who closes the pipe has read enough.
             let _ = std::io::stdout().write_all(text.as_bytes());
