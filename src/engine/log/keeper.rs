@@ -2,6 +2,7 @@
 //! earlier runs before their bytes are served for the first time.
 
 use std::{
+    io::{self, ErrorKind},
     sync::{Arc, atomic::Ordering},
     time::{Duration, SystemTime},
 };
@@ -57,22 +58,29 @@ impl Shared {
     /// Removes segments, oldest first, as long as the window's limits ask for it.
     pub(super) fn remove_old(&self, now_micros: u64) {
         while let Some(segment) = self.expired(now_micros) {
-            // Out of the list first: readers that come now find the window without it.
+            if let Err(error) = self.remove_files(&segment) {
+                let path = segment.data.path.display();
+                tracing::warn!(%path, %error, "can't remove an old segment; trying again later");
+                return;
+            }
             self.segments.rcu(|segments| {
-                segments
-                    .iter()
-                    .filter(|held| !Arc::ptr_eq(held, &segment))
-                    .cloned()
-                    .collect::<Vec<_>>()
+                let kept = segments.iter().filter(|held| !Arc::ptr_eq(held, &segment));
+                kept.cloned().collect::<Vec<_>>()
             });
             self.counters.segments_removed.fetch_add(1, Ordering::Relaxed);
-            for kind in [FileKind::Data, FileKind::Index] {
-                let path = segment::path(&self.dir, segment.first_seq, kind);
-                if let Err(error) = self.storage.remove(&path) {
-                    tracing::warn!(path = %path.display(), %error, "can't remove an old segment");
-                }
+        }
+    }
+
+    /// In this order, and each for certain before the next segment: what a crash leaves over is
+    /// recognised as such. Readers in the files can finish: they have them open.
+    fn remove_files(&self, segment: &Segment) -> io::Result<()> {
+        for kind in [FileKind::Data, FileKind::Index] {
+            match self.storage.remove(&segment::path(&self.dir, segment.first_seq, kind)) {
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+                _ => {}
             }
         }
+        self.storage.sync_dir(&self.dir)
     }
 
     /// The oldest segment, if it may go and must.

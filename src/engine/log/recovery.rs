@@ -21,7 +21,7 @@ use super::{
     scan::scan,
     segment::{Extent, Segment, Trust, parse_name, path},
     shared::{Segments, Shared, Start},
-    storage::{Handle, Storage},
+    storage::{Handle, Storage, write_all_at},
 };
 
 pub(super) fn open(
@@ -110,6 +110,7 @@ impl Recovery<'_> {
         {
             return Err(LogError::Missing { path: path(self.dir, active, FileKind::Data) });
         }
+        self.finish_removals(&mut found, lease)?;
         let clean = lease.and_then(|lease| lease.clean);
         let last = found.pop_last();
         let mut segments = Segments::new();
@@ -118,7 +119,9 @@ impl Recovery<'_> {
             self.join(&segments, &segment)?;
             segments.push(Arc::new(segment));
         }
-        if let Some((first, files)) = last {
+        if let Some((first, files)) = last
+            && !self.give_up_if_empty(first, files, lease)?
+        {
             let segment = match clean {
                 Some(_) => Some(self.sealed(first, files)?),
                 None => self.last(first, files, lease)?,
@@ -132,6 +135,25 @@ impl Recovery<'_> {
             self.check_clean_end(clean, last)?;
         }
         Ok(segments)
+    }
+
+    /// The window's end goes data file first: an index alone at the front is the rest of a removal.
+    fn finish_removals(
+        &self,
+        found: &mut BTreeMap<RelaySeq, Found>,
+        lease: Option<Lease>,
+    ) -> Result<(), LogError> {
+        while let Some(oldest) = found.first_entry() {
+            let first = *oldest.key();
+            let wanted = lease.is_none_or(|lease| lease.active == Some(first));
+            if oldest.get().data || wanted {
+                break;
+            }
+            let path = path(self.dir, first, FileKind::Index);
+            self.storage.remove(&path).map_err(|error| LogError::io("remove", &path, error))?;
+            oldest.remove();
+        }
+        Ok(())
     }
 
     fn list(&self) -> Result<BTreeMap<RelaySeq, Found>, LogError> {
@@ -202,14 +224,7 @@ impl Recovery<'_> {
         files: Found,
         lease: Option<Lease>,
     ) -> Result<Option<Segment>, LogError> {
-        let (data_path, index_path) =
-            (path(self.dir, first, FileKind::Data), path(self.dir, first, FileKind::Index));
-        let data_len = if files.data { length(&data_path)? } else { 0 };
-        let index_len = if files.index { length(&index_path)? } else { 0 };
-        if data_len <= HEADER_BYTES && index_len <= HEADER_BYTES {
-            self.give_up(first, files, lease)?;
-            return Ok(None);
-        }
+        let data_path = path(self.dir, first, FileKind::Data);
         if !files.data {
             return Err(LogError::Missing { path: data_path });
         }
@@ -228,6 +243,25 @@ impl Recovery<'_> {
         segment.close(extent);
         segment.set_trust(Trust::Good);
         Ok(Some(segment))
+    }
+
+    /// Removes a last segment that was made, but never written to.
+    fn give_up_if_empty(
+        &self,
+        first: RelaySeq,
+        files: Found,
+        lease: Option<Lease>,
+    ) -> Result<bool, LogError> {
+        let length = |there, kind| match there {
+            true => length(&path(self.dir, first, kind)),
+            false => Ok(0),
+        };
+        let empty = length(files.data, FileKind::Data)? <= HEADER_BYTES
+            && length(files.index, FileKind::Index)? <= HEADER_BYTES;
+        if empty {
+            self.give_up(first, files, lease)?;
+        }
+        Ok(empty)
     }
 
     /// Removes a last segment which has no whole event.
@@ -266,13 +300,21 @@ impl Recovery<'_> {
         let (data_end, index_end) =
             (segment.data_offset(extent.end_pos), segment.record_offset(extent.end_seq));
         let mut cut = 0;
-        for (handle, end) in [(&data, data_end), (&index, index_end)] {
+        let (data_from, index_from) = match segment.record(RelaySeq(header.first_seq.0 + synced)) {
+            Ok(first) if synced < good => {
+                let pos = header.base.plus(u64::from(first.offset));
+                (segment.data_offset(pos), segment.record_offset(first.event.seq))
+            }
+            _ => (data_end, index_end),
+        };
+        for (handle, from, end) in [(&data, data_from, data_end), (&index, index_from, index_end)] {
             let failed = |error| LogError::io("cut", &handle.path, error);
             let len = handle.len().map_err(failed)?;
             if len != end {
                 cut += len.saturating_sub(end);
                 self.storage.set_len(handle, end).map_err(failed)?;
             }
+            self.write_again(handle, from, end).map_err(failed)?;
             self.storage.sync(handle).map_err(failed)?;
         }
         if cut > 0 {
@@ -280,6 +322,19 @@ impl Recovery<'_> {
             tracing::warn!(%path, end_seq = %extent.end_seq, bytes = cut, why, "cut off a torn tail");
         }
         Ok((segment, extent))
+    }
+
+    /// Writes what was not synced for certain once more. If a sync failed before the crash, the
+    /// kernel may show bytes that never reached the disk, and count them as clean.
+    fn write_again(&self, handle: &Handle, mut from: u64, end: u64) -> std::io::Result<()> {
+        let mut buffer = vec![0; 1 << 20];
+        while from < end {
+            let len = (end - from).min(buffer.len() as u64) as usize;
+            handle.read_exact_at(&mut buffer[..len], from)?;
+            write_all_at(self.storage, handle, &buffer[..len], from)?;
+            from += len as u64;
+        }
+        Ok(())
     }
 
     fn rebuild(
@@ -300,6 +355,9 @@ impl Recovery<'_> {
                 return Err(damaged(&data, rebuilt.extent.end_seq, "not a frame of that number"));
             }
             self.storage.set_len(&data, end).map_err(failed)?;
+        }
+        if torn {
+            self.write_again(&data, HEADER_BYTES, end).map_err(failed)?;
         }
         self.storage.sync(&data).map_err(failed)?;
         Ok((segment, rebuilt.extent))

@@ -143,7 +143,10 @@ impl World {
     }
 
     fn note_window(&mut self, reader: &LogReader) {
-        let oldest = reader.bounds().oldest.map_or(self.witness.newest_seen + 1, |seq| seq.0);
+        // A removal that the machine's stop interrupted has removed the segment all the same.
+        let segments = reader.shared.segments.load();
+        let mut there = segments.iter().filter(|segment| segment.data.path.exists());
+        let oldest = there.next().map_or(self.witness.newest_seen + 1, |first| first.first_seq.0);
         self.witness.oldest = self.witness.oldest.max(oldest);
         self.witness.events = self.witness.events.split_off(&self.witness.oldest);
     }

@@ -70,6 +70,8 @@ pub struct LogWriter {
     /// Chunks that left the window, to be used again when nobody reads them.
     spare: Vec<Arc<Chunk>>,
     segment: Option<Arc<Segment>>,
+    /// A new segment which is not in the lease yet.
+    made: Option<Arc<Segment>>,
     staged: Staged,
     /// Scratch for the integer that is put into a frame.
     seq_bytes: Vec<u8>,
@@ -107,6 +109,7 @@ impl LogWriter {
             chunk: None,
             spare: Vec::new(),
             segment: None,
+            made: None,
             staged: Staged::default(),
             seq_bytes: Vec::new(),
             turn: 0,
@@ -372,10 +375,18 @@ impl LogWriter {
     }
 
     fn open_segment(&mut self, base: LogPos, now_micros: u64) -> io::Result<()> {
-        let header = Header { first_seq: self.next_seq, base, created_micros: now_micros };
-        let storage = Arc::clone(&self.shared.storage);
-        let segment = Arc::new(Segment::create(&*storage, &self.config.dir, header)?);
-        self.write_lease(Lease { active: Some(self.next_seq), ..self.lease })?;
+        let made = match self.made.take() {
+            Some(segment) => segment,
+            None => {
+                let header = Header { first_seq: self.next_seq, base, created_micros: now_micros };
+                let storage = &*self.shared.storage;
+                Arc::new(Segment::create(storage, &self.config.dir, header)?)
+            }
+        };
+        // Kept if the lease can't be written: on disk it may insist on these files already.
+        let segment = Arc::clone(self.made.insert(made));
+        self.write_lease(Lease { active: Some(segment.first_seq), ..self.lease })?;
+        self.made = None;
         self.shared.segments.rcu(|segments| {
             let mut segments = Vec::clone(segments);
             segments.push(Arc::clone(&segment));
@@ -455,7 +466,8 @@ impl LogWriter {
         self.shared.sync_to_head()?;
         let (head_seq, end_pos) = self.shared.head.load();
         let segments = self.shared.segments.load();
-        let end_seq = segments.last().map_or(RelaySeq(0), |last| last.end_seq(head_seq));
+        let last = segments.iter().rfind(|last| last.end_seq(head_seq) > last.first_seq);
+        let end_seq = last.map_or(RelaySeq(0), |last| last.end_seq(head_seq));
         let clean = CleanStop { next: self.next_seq, end_seq, end_pos };
         self.write_lease(Lease { clean: Some(clean), ..self.lease })?;
         Ok(())
