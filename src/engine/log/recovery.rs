@@ -252,9 +252,8 @@ impl Recovery<'_> {
         files: Found,
         lease: Option<Lease>,
     ) -> Result<bool, LogError> {
-        let length = |there, kind| match there {
-            true => length(&path(self.dir, first, kind)),
-            false => Ok(0),
+        let length = |there, kind| {
+            if there { length(&path(self.dir, first, kind)) } else { Ok(0) }
         };
         let empty = length(files.data, FileKind::Data)? <= HEADER_BYTES
             && length(files.index, FileKind::Index)? <= HEADER_BYTES;

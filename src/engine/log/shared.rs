@@ -199,7 +199,7 @@ impl Head {
             let before = self.version.load(Ordering::Acquire);
             let pair = (self.seq.load(Ordering::Acquire), self.pos.load(Ordering::Acquire));
             fence(Ordering::Acquire);
-            if before % 2 == 0 && self.version.load(Ordering::Relaxed) == before {
+            if before.is_multiple_of(2) && self.version.load(Ordering::Relaxed) == before {
                 return (RelaySeq(pair.0), LogPos(pair.1));
             }
             // The writer was interrupted between three stores: let it run.

@@ -120,7 +120,7 @@ impl World {
     }
 
     fn append(&mut self, writer: &mut LogWriter) {
-        for _ in 0..1 + self.dice.below(8) {
+        for _ in 0..=self.dice.below(8) {
             let sample = &self.samples[self.dice.below(20) as usize];
             if writer.append(&sample.entry(self.now_micros)).is_err() {
                 return;

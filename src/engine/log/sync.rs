@@ -23,7 +23,7 @@ use super::{
 /// How long to wait before a failed sync is tried again.
 const RETRY: Duration = Duration::from_millis(500);
 /// Only a bound on a sleep that a bell ends.
-const LONG: Duration = Duration::from_secs(3600);
+const LONG: Duration = Duration::from_hours(1);
 
 #[derive(Debug, Default)]
 pub(super) struct SyncState {

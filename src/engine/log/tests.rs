@@ -248,7 +248,7 @@ fn a_lost_index_is_made_anew_from_the_data() {
             drop(writer);
         }
         for (name, _) in files(dir.path()) {
-            if name.ends_with(".index") {
+            if name.contains(".index") {
                 fs::remove_file(dir.path().join(name)).unwrap();
             }
         }
@@ -271,7 +271,7 @@ fn a_missing_segment_is_named() {
     append(&mut writer, 100, 900);
     writer.close().unwrap();
     let image = files(dir.path());
-    let data: Vec<_> = image.iter().filter(|(name, _)| name.ends_with(".log")).collect();
+    let data: Vec<_> = image.iter().filter(|(name, _)| name.contains(".log")).collect();
     assert!(data.len() > 4);
     // The oldest may go: the window is shorter then. Without any other the log has a gap.
     for (position, (name, _)) in data.iter().enumerate() {
@@ -505,4 +505,39 @@ fn restore(dir: &Path, image: &[(String, Vec<u8>)]) {
     for (name, bytes) in image {
         fs::write(dir.join(name), bytes).unwrap();
     }
+}
+
+/// Not a test: what an event costs. `cargo test --release … -- --ignored --nocapture cost`.
+#[test]
+#[ignore = "a measurement"]
+fn cost_of_an_event() {
+    let events = 400_000;
+    for batch in [1, 16, 64, 256] {
+        let dir = tempfile::tempdir_in(".").unwrap();
+        let (mut writer, reader) = open(LogConfig::new(dir.path())).unwrap();
+        let sample = Sample::new(3400);
+        let mut behind = 0;
+        let (wall, cpu) = (std::time::Instant::now(), thread_cpu());
+        for number in 0..events {
+            while writer.append(&sample.entry(1)).is_err() {
+                behind += 1;
+                std::thread::yield_now();
+            }
+            if number % batch == batch - 1 {
+                while writer.commit().is_err() {
+                    std::thread::yield_now();
+                }
+            }
+        }
+        let cpu = thread_cpu().saturating_sub(cpu);
+        let each = |time: Duration| time.as_secs_f64() * 1e6 / events as f64;
+        let (wall, cpu, stats) = (each(wall.elapsed()), each(cpu), reader.stats());
+        eprintln!("batch {batch}: {cpu:.2} us CPU, {wall:.2} us wall, waited {behind}, {stats:?}");
+        writer.close().unwrap();
+    }
+}
+
+fn thread_cpu() -> Duration {
+    let text = fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    Duration::from_nanos(text.split(' ').next().unwrap().parse().unwrap())
 }

@@ -174,19 +174,8 @@ impl<T: Sequence> Work<T> {
                 // The last try was now: a disk that does not take it will not be waited for.
                 Turn::Blocked(_) if stopping && !self.retry_for_a_while(bell) => return false,
                 Turn::Idle => bell.wait(maintain_at.saturating_duration_since(now)),
-                Turn::Blocked(until) => self.wait_until(bell, until, stop),
+                Turn::Blocked(until) => wait_until(bell, until, stop),
             }
-        }
-    }
-
-    /// Rings that fill up ring the bell too; they are no reason to try a broken disk again.
-    fn wait_until(&self, bell: &Doorbell, until: Instant, stop: &AtomicBool) {
-        loop {
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() || stop.load(Ordering::SeqCst) {
-                return;
-            }
-            bell.wait(left);
         }
     }
 
@@ -303,6 +292,17 @@ impl<T: Sequence> Work<T> {
             Err(error) => tracing::error!(%error, "the log could not be closed in order"),
         }
         closed.is_ok()
+    }
+}
+
+/// Rings that fill up ring the bell too; they are no reason to try a broken disk again.
+fn wait_until(bell: &Doorbell, until: Instant, stop: &AtomicBool) {
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() || stop.load(Ordering::SeqCst) {
+            return;
+        }
+        bell.wait(left);
     }
 }
 

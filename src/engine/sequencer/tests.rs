@@ -112,7 +112,7 @@ fn every_event_gets_one_number_and_lanes_keep_their_order() {
                 sender.ring();
                 // The bell alone must do: nobody looks at a clock here.
                 while progress.synced() < u64::from(EVENTS) {
-                    shard_bell.wait(Duration::from_secs(60));
+                    shard_bell.wait(Duration::from_mins(1));
                 }
             });
         }
@@ -134,7 +134,7 @@ fn every_event_gets_one_number_and_lanes_keep_their_order() {
 #[test]
 fn a_stop_takes_what_is_in_the_rings_and_leaves_the_log_clean() {
     let dir = tempdir().unwrap();
-    let config = LogConfig { sync_interval: Duration::from_secs(3600), ..config(dir.path()) };
+    let config = LogConfig { sync_interval: Duration::from_hours(1), ..config(dir.path()) };
     let (writer, reader) = log::open(config.clone()).unwrap();
     let (bell, shard_bell) = (Doorbell::new(), Doorbell::new());
     let (mut sender, events) = ring::ring(1024, 1 << 20, &bell, &shard_bell);
