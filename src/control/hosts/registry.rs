@@ -564,3 +564,6 @@ fn fault_text(fault: &HostFault) -> String {
         | HostFault::TooLarge => fault.label().to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -43,6 +43,8 @@ pub struct IdentityConfig {
     pub fresh_gap: Duration,
     pub fetch_timeout: Duration,
     pub document_bytes_max: usize,
+    /// How often the directory is asked at most; one on loopback is the operator's own and is not
+    /// spared.
     pub plc_requests_per_second: u32,
     pub plc_in_flight_max: usize,
     pub web_in_flight_max: usize,
@@ -124,6 +126,10 @@ impl Resolver {
         dialer: &Dialer,
         names: HostNames,
     ) -> Result<Self, FetchError> {
+        let mut config = config;
+        if is_loopback(&config.plc_url) {
+            config.plc_requests_per_second = u32::MAX;
+        }
         let client =
             |reach| HttpClient::new(reach, config.fetch_timeout, config.document_bytes_max);
         let fetcher = Fetcher {
@@ -236,6 +242,13 @@ impl Resolver {
             fetched_at: document.fetched_at,
         })
     }
+}
+
+fn is_loopback(url: &str) -> bool {
+    let authority = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = authority.split('/').next().unwrap_or(authority);
+    let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
+    host == "localhost" || host == "[::1]" || host.starts_with("127.")
 }
 
 async fn run(

@@ -195,3 +195,13 @@ async fn did_web_of_a_local_host_resolves() {
     assert_eq!(answer.state.unwrap().host, bench.host);
     assert!(answer.fresh);
 }
+
+#[test]
+fn only_a_directory_on_loopback_is_not_spared() {
+    for url in ["http://localhost:2582", "http://127.0.0.1:1/", "http://[::1]:80", "localhost"] {
+        assert!(is_loopback(url), "{url}");
+    }
+    for url in ["https://plc.directory", "http://localhost.com/", "https://10.0.0.1:80"] {
+        assert!(!is_loopback(url), "{url}");
+    }
+}

@@ -1,0 +1,130 @@
+use ports::RelaySeq;
+
+use super::*;
+
+fn registry(dials_max: usize) -> Registry {
+    let retry = RetryConfig::default();
+    Registry::new(retry, dials_max, Strictness::Strict, 1, Vec::new())
+}
+
+fn row(id: u32, status: HostStatus) -> HostRow {
+    HostRow {
+        id: HostId(id),
+        hostname: format!("pds{id}.a.com"),
+        tls: true,
+        status,
+        status_reason: None,
+        status_since: 0,
+        trusted: false,
+        strictness: None,
+        cursor: Some(HostSeq(100)),
+        account_count: 0,
+        account_limit: 100,
+        per_second: None,
+        per_hour: None,
+        per_day: None,
+        alerts_silenced: false,
+        last_error: None,
+        last_error_at: None,
+        created_at: 0,
+    }
+}
+
+fn dials(registry: &mut Registry, now: Instant) -> Vec<(HostId, Attempt)> {
+    registry.handle_timeout(now);
+    std::iter::from_fn(|| registry.poll_effect())
+        .filter_map(|effect| match effect {
+            Effect::Dial { host, attempt, .. } => Some((host, attempt)),
+            Effect::Command(..) => None,
+        })
+        .collect()
+}
+
+#[test]
+fn connections_ramp_up_within_the_bound_and_dead_hosts_do_not_hold_up_live_ones() {
+    let now = Instant::now();
+    let mut registry = registry(8);
+    for id in 1..=100 {
+        let status = if id <= 50 { HostStatus::Active } else { HostStatus::Offline };
+        registry.add(row(id, status), Vec::new(), now);
+    }
+    let mut dialed = Vec::new();
+    loop {
+        let batch = dials(&mut registry, now);
+        assert!(batch.len() <= 8);
+        if batch.is_empty() {
+            break;
+        }
+        for (host, attempt) in batch {
+            dialed.push(host);
+            registry.handle_dial_failed(host, attempt, "down".to_owned(), now);
+        }
+    }
+    dialed.sort_unstable();
+    assert_eq!(dialed, (1..=50).map(HostId).collect::<Vec<_>>());
+    // The offline ones are tried within the hour, spread out.
+    let half = now + Duration::from_mins(30);
+    let spread: usize = std::iter::from_fn(|| {
+        let batch = dials(&mut registry, half);
+        for (host, attempt) in &batch {
+            registry.handle_dial_failed(*host, *attempt, "down".to_owned(), half);
+        }
+        (!batch.is_empty()).then_some(batch)
+    })
+    .flatten()
+    .filter(|(host, _)| host.0 > 50)
+    .count();
+    assert!((10..=40).contains(&spread), "{spread}");
+}
+
+#[test]
+fn what_could_not_be_written_is_written_again() {
+    let now = Instant::now();
+    let mut registry = registry(8);
+    registry.add(row(1, HostStatus::Active), Vec::new(), now);
+    let host = HostId(1);
+    assert!(registry.take_batch().is_empty());
+    registry.handle_progress(HostProgress {
+        host,
+        cursor: Some(HostSeq(120)),
+        log_floor: RelaySeq(1),
+        received: 20,
+        forwarded: 20,
+        refused: 0,
+    });
+    assert!(registry.block(host, Reason::Blocked));
+    let batch = registry.take_batch();
+    assert_eq!((batch.progress.len(), batch.patches.len()), (1, 1));
+    assert!(registry.take_batch().is_empty());
+    registry.write_again(batch.hosts());
+    let patch = registry.take_batch().patches.remove(0).1;
+    assert_eq!(patch.cursor, Some(Some(HostSeq(120))));
+    let reason = Some("blocked-by-operator".to_owned());
+    assert_eq!(patch.status, Some((HostStatus::Banned, reason)));
+    assert!(registry.take_batch().is_empty());
+}
+
+#[test]
+fn a_ban_of_a_domain_covers_what_is_below_it_and_nothing_beside() {
+    let now = Instant::now();
+    let mut registry = registry(8);
+    registry.add(row(1, HostStatus::Active), Vec::new(), now);
+    registry.set_bans(vec!["a.com".to_owned(), "b.org".to_owned()], now);
+    for banned in ["a.com", "x.a.com", "x.y.a.com", "b.org", "pds1.a.com"] {
+        assert!(registry.is_banned(banned), "{banned}");
+    }
+    for free in ["xa.com", "com", "a.com.org", "org"] {
+        assert!(!registry.is_banned(free), "{free}");
+    }
+    // A host that the operator blocked by itself stays blocked when the domain is free again.
+    registry.add(row(2, HostStatus::Active), Vec::new(), now);
+    registry.block(HostId(2), Reason::Blocked);
+    registry.set_bans(Vec::new(), now);
+    assert!(!registry.is_banned("pds1.a.com"));
+    assert!(registry.is_banned("pds2.a.com"));
+    // And lifting the block does not undo a ban of the domain.
+    registry.set_bans(vec!["a.com".to_owned()], now);
+    registry.unblock(HostId(2), now);
+    assert!(registry.is_banned("pds2.a.com"));
+    assert_eq!(registry.live(HostId(2), now).unwrap().status_reason, Some("domain-ban"));
+}
