@@ -76,10 +76,15 @@ pub fn invert(
 }
 
 impl Scratch {
+    /// Frees what a large event took, so that one such event does not hold memory forever.
     fn clear(&mut self) {
+        const EDITS_KEPT: usize = 256;
+        const ENTRIES_KEPT: usize = 4_096;
         self.keys.clear();
         self.edits.clear();
+        self.edits.shrink_to(EDITS_KEPT);
         self.entries.clear();
+        self.entries.shrink_to(ENTRIES_KEPT);
         self.layers.clear();
     }
 

@@ -186,7 +186,7 @@ const HEAD_ROOM: usize = 6;
 
 impl NodeWriter {
     pub(super) fn clear(&mut self) {
-        const BYTES_KEPT: usize = 64 << 10;
+        const BYTES_KEPT: usize = 16 << 10;
         self.bytes.clear();
         self.bytes.shrink_to(BYTES_KEPT);
         self.count = 0;
