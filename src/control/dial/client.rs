@@ -76,7 +76,7 @@ impl HttpClient {
             }
             Reach::Trusted => builder.pool_max_idle_per_host(32),
         };
-        let client = builder.build().map_err(|error| FetchError::Transport(chain(&error)))?;
+        let client = builder.build().map_err(|error| FetchError::Transport(root_cause(&error)))?;
         Ok(Self { client, body_bytes_max })
     }
 
@@ -177,16 +177,14 @@ fn fetch_error(error: &reqwest::Error) -> FetchError {
         }
         cause = inner.source();
     }
-    FetchError::Transport(chain(error))
+    FetchError::Transport(root_cause(error))
 }
 
-/// The error and its causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text = format!("{text}: {inner}");
-        cause = inner.source();
+/// What really went wrong, without the layers that it went wrong in.
+fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut root = error;
+    while let Some(inner) = root.source() {
+        root = inner;
     }
-    text
+    root.to_string()
 }

@@ -106,7 +106,14 @@ pub(super) async fn probe(client: &HttpClient, address: &HostAddress) -> Result<
 }
 
 fn judge(result: Result<Fetched, FetchError>) -> Result<(), CrawlRefusal> {
-    let reply = result.map_err(|error| CrawlRefusal::Unreachable(error.to_string()))?;
+    let reply = result.map_err(|error| {
+        tracing::debug!(%error, "probe failed");
+        CrawlRefusal::Unreachable(match error {
+            // Which address it is may be the secret of the relay's own network.
+            FetchError::Refused(_) => "its address is not a public one".to_owned(),
+            other => other.to_string(),
+        })
+    })?;
     if reply.is_relay() {
         return Err(CrawlRefusal::Relay);
     }
@@ -147,8 +154,11 @@ mod tests {
             Ok(reply(200, "[]", None)),
             Err(FetchError::Timeout),
             Err(FetchError::TooLarge(9)),
+            Err(FetchError::Refused("10.0.0.1".to_owned())),
         ] {
-            assert!(matches!(judge(bad), Err(CrawlRefusal::Unreachable(_))));
+            let refusal = judge(bad).unwrap_err();
+            assert!(matches!(refusal, CrawlRefusal::Unreachable(_)));
+            assert!(!refusal.to_string().contains("10.0.0.1"));
         }
     }
 }

@@ -517,6 +517,12 @@ impl Entry {
             || self.row.status != standing.status
             || self.row.status_reason.as_deref() != reason
         {
+            tracing::info!(
+                host = self.row.hostname,
+                status = standing.status.label(),
+                reason,
+                "host status"
+            );
             self.row.status = standing.status;
             self.row.status_reason = reason.map(str::to_owned);
             patch.status = Some((standing.status, self.row.status_reason.clone()));
