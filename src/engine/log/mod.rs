@@ -29,7 +29,7 @@ mod tail;
 mod writer;
 
 #[cfg(test)]
-pub(crate) mod faults;
+mod faults;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]
@@ -74,8 +74,9 @@ impl LogConfig {
         Self {
             dir: dir.into(),
             segment_bytes_max: 256 << 20,
-            chunk_bytes: 4 << 20,
-            chunks_in_memory: 16,
+            // A slow consumer holds on to the chunk that it is reading: small ones, then.
+            chunk_bytes: 1 << 20,
+            chunks_in_memory: 64,
             sync_interval: Duration::from_millis(100),
             replay_window: Duration::from_hours(72),
             replay_bytes: None,
@@ -126,13 +127,29 @@ impl LogError {
     }
 }
 
+#[cfg(test)]
+pub(crate) use faults::{Fault, FaultyDisk};
+
 /// Opens the log, repairing what a crash has left, and starts its two threads.
 ///
 /// # Errors
 /// If the directory can't be read or written, is in use, or is damaged beyond what a crash can do.
 pub fn open(config: LogConfig) -> Result<(LogWriter, LogReader), LogError> {
-    let mut writer = recovery::open(config, Arc::new(storage::Disk))?;
+    open_on(config, Arc::new(storage::Disk))
+}
+
+fn open_on(
+    config: LogConfig,
+    storage: Arc<dyn storage::Storage>,
+) -> Result<(LogWriter, LogReader), LogError> {
+    let mut writer = recovery::open(config, storage)?;
     writer.start_threads()?;
     let reader = writer.reader();
     Ok((writer, reader))
+}
+
+#[cfg(test)]
+pub(crate) fn open_faulty(config: LogConfig, disk: &Arc<FaultyDisk>) -> (LogWriter, LogReader) {
+    open_on(config, Arc::<FaultyDisk>::clone(disk))
+        .expect("the disk is sound when the log is opened")
 }

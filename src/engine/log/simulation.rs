@@ -3,7 +3,7 @@
 //! disk, failing syncs.
 //!
 //! `LOG_SEEDS=100..200 cargo test -p relayered-engine log::simulation` runs other seeds. A seed that
-//! fails is named in the panic message; it goes into `a_seed_that_once_failed`.
+//! fails is named in the panic message; it goes into `seeds_that_once_failed`.
 
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
@@ -243,7 +243,16 @@ fn nothing_is_lost_renumbered_or_damaged() {
         let (from, to) = text.split_once("..")?;
         Some(from.parse().ok()?..to.parse().ok()?)
     });
-    for seed in seeds.unwrap_or(0..60) {
+    for seed in seeds.unwrap_or(0..24) {
+        run_seed(seed);
+    }
+}
+
+/// 0: a segment made, but not written to before a clean stop; the rest of an interrupted removal.
+/// 2: a tail which the kernel showed, but had failed to write.
+#[test]
+fn seeds_that_once_failed() {
+    for seed in [0, 2] {
         run_seed(seed);
     }
 }

@@ -150,3 +150,38 @@ fn a_stop_takes_what_is_in_the_rings_and_leaves_the_log_clean() {
     let (writer, _) = log::open(config).unwrap();
     assert_eq!(writer.next_seq(), RelaySeq(701));
 }
+
+#[test]
+fn a_disk_that_fails_makes_the_shards_wait_and_loses_nothing() {
+    let dir = tempdir().unwrap();
+    let disk = Arc::new(log::FaultyDisk::new(1));
+    let (writer, reader) = log::open_faulty(config(dir.path()), &disk);
+    let (bell, shard_bell) = (Doorbell::new(), Doorbell::new());
+    let (mut sender, events) = ring::ring(32, 1 << 20, &bell, &shard_bell);
+    let progress = LaneProgress::new(Arc::clone(&shard_bell));
+    let lanes = vec![Lane { events, progress: Arc::clone(&progress) }];
+    let sequencer = Sequencer::start(writer, lanes, bell, None).unwrap();
+    let mut number = 0;
+    for fault in [log::Fault::Full, log::Fault::Sync] {
+        disk.set_fault(Some(fault));
+        // Until the ring stays full although the sequencer was told, or (while syncs fail) so far
+        // that it must have taken notice.
+        let until = number + 100;
+        while number < until && sender.push(event(0, number)).is_ok() {
+            number += 1;
+            sender.ring();
+        }
+        while reader.fault().is_none() {
+            std::thread::yield_now();
+        }
+        let synced = progress.synced();
+        assert!(synced < u64::from(number));
+        disk.set_fault(None);
+        while progress.synced() < u64::from(number) {
+            shard_bell.wait(Duration::from_mins(1));
+        }
+        assert!(reader.fault().is_none());
+    }
+    assert!(sequencer.stop());
+    assert_eq!(dids(&reader).len() as u32, number);
+}
