@@ -24,7 +24,7 @@ pub struct RetryConfig {
     /// The slow pace becomes daily after so many slow attempts.
     pub daily_after: u32,
     pub daily: Duration,
-    /// A connection that brought events but lived shorter than this does not clear the back-off
+    /// A connection that lived shorter than this, or brought no event, does not clear the back-off
     /// altogether.
     pub stable: Duration,
     /// A request to crawl brings no attempt sooner than this after the last one.
@@ -46,8 +46,9 @@ impl Default for RetryConfig {
     }
 }
 
-/// Failures that remain on the count when a short connection brought events.
-const FAILURES_AFTER_SHORT: u32 = 2;
+/// Failures that remain on the count after a connection that was short but brought events, or
+/// brought none but held.
+const FAILURES_LEFT_MAX: u32 = 2;
 
 /// Why a host has the status that it has; stored as text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -285,11 +286,16 @@ impl HostMachine {
             Phase::Handed => now,
             Phase::Waiting { .. } | Phase::Dialing | Phase::Barred => return,
         };
-        if progressed {
-            let stable = now.saturating_duration_since(since) >= self.config.stable;
-            self.failures = if stable { 0 } else { self.failures.min(FAILURES_AFTER_SHORT) };
-        }
+        let stable = now.saturating_duration_since(since) >= self.config.stable;
+        self.failures = match (progressed, stable) {
+            (true, true) => 0,
+            // A quiet host behind a proxy that closes idle connections is not a dead one.
+            (true, false) | (false, true) => self.failures.min(FAILURES_LEFT_MAX),
+            (false, false) => self.failures,
+        };
         match fault {
+            // Ended on our side: that says nothing about the host.
+            HostFault::Stopped => self.wait(self.config.first, now),
             HostFault::ErrorFrame(name) if &**name == "FutureCursor" => {
                 self.standing = Standing::idle(Reason::FutureCursor);
                 self.reset = true;

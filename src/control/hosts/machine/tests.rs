@@ -71,6 +71,32 @@ fn a_host_that_accepts_and_closes_is_backed_off_from() {
 }
 
 #[test]
+fn a_quiet_host_whose_connections_hold_for_a_while_never_goes_offline() {
+    let mut now = Instant::now();
+    let mut machine = machine(now);
+    for _ in 0..100 {
+        connect(&mut machine, &mut now);
+        now += Duration::from_mins(2);
+        machine.handle_closed(&HostFault::Closed, false, now);
+        assert_eq!(machine.standing(), Standing::ACTIVE);
+        assert!(machine.next_timeout().unwrap() <= now + Duration::from_secs(8));
+    }
+}
+
+#[test]
+fn what_ends_on_our_side_is_not_held_against_the_host() {
+    let mut now = Instant::now();
+    let mut machine = machine(now);
+    for _ in 0..14 {
+        let attempt = next_dial(&mut machine, &mut now);
+        machine.handle_dial_failed(attempt, now);
+    }
+    connect(&mut machine, &mut now);
+    machine.handle_closed(&HostFault::Stopped, false, now);
+    assert_eq!((machine.standing(), machine.failures()), (Standing::ACTIVE, 14));
+}
+
+#[test]
 fn one_event_for_each_connection_does_not_buy_a_dial_a_second() {
     let start = Instant::now();
     let mut now = start;
