@@ -228,7 +228,7 @@ fn subscribe(shared: &Arc<Shared>, request: &http::Request, stream: TcpStream) {
     };
     let Ok(websocket) = tungstenite::accept_hdr(upgraded, greet) else { return };
     // From here on this thread writes frames and the other one reads: pings are answered there.
-    let number = count_connection(shared, cursor);
+    let (number, live) = count_connection(shared, cursor);
     if slam {
         let _ = socket.stream.shutdown(Shutdown::Both);
         return;
@@ -242,14 +242,16 @@ fn subscribe(shared: &Arc<Shared>, request: &http::Request, stream: TcpStream) {
         reader_shared.state.lock().unwrap().open.remove(&number);
         reader_shared.changed.notify_all();
     });
-    write_frames(shared, number, &socket, cursor);
+    write_frames(shared, number, &socket, cursor, live);
 }
 
-fn count_connection(shared: &Shared, cursor: Option<u64>) -> usize {
+/// The connection's number, and where the stream is now: whoever waits for the connection may go on
+/// pushing frames at once, and those belong to it.
+fn count_connection(shared: &Shared, cursor: Option<u64>) -> (usize, usize) {
     let mut state = shared.state.lock().unwrap();
     state.cursors.push(cursor);
     shared.changed.notify_all();
-    state.cursors.len()
+    (state.cursors.len(), state.frames.len())
 }
 
 fn read_until_closed(socket: Arc<Locked>) {
@@ -259,11 +261,20 @@ fn read_until_closed(socket: Arc<Locked>) {
     let _ = socket.stream.shutdown(Shutdown::Both);
 }
 
-fn write_frames(shared: &Shared, number: usize, socket: &Locked, cursor: Option<u64>) {
+fn write_frames(
+    shared: &Shared,
+    number: usize,
+    socket: &Locked,
+    cursor: Option<u64>,
+    live: usize,
+) {
     let mut state = shared.state.lock().unwrap();
     // Without a cursor a stream begins now.
     let above = |cursor: u64| state.frames.iter().position(|(seq, _)| *seq > cursor);
-    let mut index = cursor.and_then(above).unwrap_or(state.frames.len());
+    let mut index = match cursor {
+        Some(cursor) => above(cursor).unwrap_or(state.frames.len()),
+        None => live,
+    };
     loop {
         if !state.open.contains_key(&number) {
             return;
