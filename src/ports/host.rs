@@ -47,7 +47,7 @@ pub struct HostProgress {
     /// Every event up to this one was refused, or is in the log and synced to disk.
     pub cursor: Option<HostSeq>,
     /// No event above `cursor` stands in the log at or below this number: where a restart starts
-    /// to look for events that it must not take twice.
+    /// to look for events that it must not take twice. 0: the number that is stored holds still.
     pub log_floor: RelaySeq,
     /// Frames received since the last progress report of this host.
     pub received: u64,
@@ -62,7 +62,9 @@ pub enum HostFault {
     Stopped,
     Tls(Box<str>),
     /// The upgrade was refused with this HTTP status, or the reply was not HTTP (0).
-    Handshake { status: u16 },
+    Handshake {
+        status: u16,
+    },
     /// The reply's `Server` header says that this is a relay.
     Relay,
     /// The host closed in order (a close frame, or end of stream).

@@ -2,7 +2,9 @@
 
 use std::io;
 
-use crate::{AccountId, EventKind, HostId, HostSeq, LocalStatus, RelaySeq, RepoHead, UpstreamStatus};
+use crate::{
+    AccountId, EventKind, HostId, HostSeq, LocalStatus, RelaySeq, RepoHead, UpstreamStatus,
+};
 
 /// One event in the log: all that SQL needs to hold of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

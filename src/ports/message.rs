@@ -4,8 +4,7 @@ use std::net::{SocketAddr, TcpStream};
 
 use crate::{
     AccountAnswer, AccountLookup, ConsumerId, EventKind, HostFault, HostId, HostProgress, HostSeq,
-    HostSocket, RefusalReason, RelaySeq, Remark, Strictness,
-    ring::Weight,
+    HostSocket, RefusalReason, RelaySeq, Remark, Strictness, ring::Weight,
 };
 
 /// Control to shard.
@@ -49,7 +48,10 @@ pub enum ShardReport {
     Progress(Vec<HostProgress>),
     Lookup(Box<AccountLookup>),
     Consumers(Vec<ConsumerProgress>),
-    ConsumerClosed { id: ConsumerId, reason: ConsumerEnd },
+    ConsumerClosed {
+        id: ConsumerId,
+        reason: ConsumerEnd,
+    },
     Tally(Box<Tally>),
 }
 

@@ -185,4 +185,3 @@ impl<T> std::fmt::Debug for Receiver<T> {
         f.debug_struct("Receiver").field("len", &self.0.queue.len()).finish()
     }
 }
-

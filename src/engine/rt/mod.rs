@@ -96,7 +96,7 @@ fn try_uring(rings: usize) -> io::Result<()> {
     first.block_on(async {
         yielder::install()?;
         yield_now().await;
-        yielder::uninstall();
+        yielder::uninstall().await;
         Ok::<(), io::Error>(())
     })?;
     drop(others);
@@ -120,7 +120,7 @@ pub fn run<F: Future + 'static>(
     let main = async move {
         yielder::install()?;
         let output = main().await;
-        yielder::uninstall();
+        yielder::uninstall().await;
         Ok(output)
     };
     match kind {

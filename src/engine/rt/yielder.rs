@@ -5,7 +5,7 @@
 //! driver has been asked once, and all that was ready before is ahead in the run queue.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     future::{Future, poll_fn},
     io::{self, Write},
     os::unix::net::UnixStream,
@@ -26,6 +26,7 @@ thread_local! {
 struct Yielder {
     wanted: Signal,
     passed: Signal,
+    ending: Cell<bool>,
 }
 
 /// Lets every other task and the driver run once.
@@ -50,9 +51,15 @@ pub(super) fn install() -> io::Result<()> {
     Ok(())
 }
 
-/// Forgets the thread's yielder, before its runtime goes.
-pub(super) fn uninstall() {
-    YIELDER.with_borrow_mut(|slot| *slot = None);
+/// Ends the thread's yielder, before its runtime goes: what is pending then is never freed.
+pub(super) async fn uninstall() {
+    let yielder = YIELDER.with_borrow_mut(Option::take);
+    if let Some(yielder) = yielder {
+        let seen = yielder.passed.count();
+        yielder.ending.set(true);
+        yielder.wanted.notify();
+        yielder.passed.past(seen).await;
+    }
 }
 
 async fn drive(yielder: Rc<Yielder>, mut read: monoio::net::UnixStream, write: UnixStream) {
@@ -61,6 +68,10 @@ async fn drive(yielder: Rc<Yielder>, mut read: monoio::net::UnixStream, write: U
     loop {
         yielder.wanted.past(served).await;
         served = yielder.wanted.count();
+        if yielder.ending.get() {
+            yielder.passed.notify();
+            return;
+        }
         let mut reading = pin!(read.read(buffer));
         let mut written = false;
         let (result, returned) = poll_fn(|cx| match reading.as_mut().poll(cx) {

@@ -20,7 +20,12 @@ mod turn;
 #[cfg(test)]
 mod tests;
 
-use std::{future::poll_fn, rc::Rc, task::Poll, time::Duration};
+use std::{
+    future::poll_fn,
+    rc::{Rc, Weak},
+    task::Poll,
+    time::Duration,
+};
 
 pub use self::{
     core::{Core, ShardEnds},
@@ -34,7 +39,7 @@ const SWEEP_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Runs a shard until the engine stops.
 pub async fn run(core: Rc<Core>) {
-    rt::spawn(sweep(Rc::clone(&core)));
+    rt::spawn(sweep(Rc::downgrade(&core)));
     loop {
         let more = core.turn();
         if core.is_done() {
@@ -60,9 +65,11 @@ async fn ring_waited(core: &Core) -> bool {
     waited
 }
 
-async fn sweep(core: Rc<Core>) {
-    while !core.is_done() {
+/// Holds nothing while it sleeps: it does not keep the state of a shard that has stopped.
+async fn sweep(core: Weak<Core>) {
+    loop {
         rt::sleep(SWEEP_INTERVAL).await;
+        let Some(core) = core.upgrade() else { return };
         core.sweep();
         core.bell().ring();
     }

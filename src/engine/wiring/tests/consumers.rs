@@ -155,3 +155,50 @@ fn a_stalled_consumer_holds_up_nobody_and_is_told() {
         assert_eq!(wait_end(&mut bench, id), ConsumerEnd::TooSlow);
     }
 }
+
+#[test]
+fn quiet_streams_get_pings_and_silence_ends_them() {
+    for driver in drivers() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = config(&dir, driver);
+        config.consumers.ping = std::time::Duration::from_millis(600);
+        let mut bench = Bench::start(config);
+        // Answers pings whenever it reads, which the library does by itself.
+        let mut alive = bench.consumer(None);
+        let silent = bench.consumer(None);
+        for _ in 0..3 {
+            assert!(matches!(alive.socket.read().unwrap(), Message::Ping(_)));
+        }
+        assert_eq!(wait_end(&mut bench, silent.id), ConsumerEnd::Silent);
+        assert!(matches!(alive.socket.read().unwrap(), Message::Ping(_)));
+    }
+}
+
+#[test]
+fn a_pong_stands_between_events_of_a_replay() {
+    for driver in drivers() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = config(&dir, driver);
+        // So that the oldest events are read from the files.
+        config.log.chunk_bytes = 1 << 16;
+        config.log.chunks_in_memory = 2;
+        let bench = Bench::start(config);
+        let script = move |socket: &mut super::harness::Socket, _| {
+            let padding = "x".repeat(3000);
+            (1..=1000).for_each(|seq| send(socket, event(seq % 50, seq, &padding)));
+            drain(socket);
+        };
+        let mut live = bench.consumer(None);
+        let (address, _) = fake_host(vec![Box::new(script)]);
+        bench.connect(HOST, address, HostResume::default());
+        live.events(1000);
+        let mut replay = bench.consumer(Some(0));
+        for round in 0..20_u64 {
+            replay.socket.send(Message::Ping(round.to_string().into())).unwrap();
+            assert_eq!(
+                seqs(&mut replay, 50),
+                (round * 50 + 1..=round * 50 + 50).collect::<Vec<_>>()
+            );
+        }
+    }
+}

@@ -191,3 +191,26 @@ fn replies_that_are_no_upgrade() {
         assert_eq!(reply_with(&mut bench, b""), status(0));
     }
 }
+
+#[test]
+fn a_silent_host_is_pinged_and_then_given_up() {
+    for driver in drivers() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = config(&dir, driver);
+        config.links.ping = std::time::Duration::from_millis(600);
+        config.links.silence = std::time::Duration::from_secs(2);
+        let mut bench = Bench::start(config);
+        let host = HostId(4);
+        let script: Script = Box::new(|socket, _| {
+            // Reading answers the pings, for longer than the deadline.
+            for _ in 0..5 {
+                assert!(matches!(socket.read().unwrap(), Message::Ping(_)));
+            }
+            let _ = socket.get_mut().read_to_end(&mut Vec::new());
+        });
+        let (address, thread) = fake_host(vec![script]);
+        bench.connect(host, address, resume(None));
+        assert_eq!(bench.wait_fault(host), HostFault::Silent);
+        thread.join().unwrap();
+    }
+}

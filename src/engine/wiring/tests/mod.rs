@@ -3,3 +3,4 @@
 mod consumers;
 mod harness;
 mod hosts;
+mod tls;
