@@ -66,7 +66,9 @@ pub(super) fn rebuild(
         let known = old.as_ref().and_then(|old| known_record(old, header.first_seq, &place));
         let record = match known {
             Some(record) if record.fits(&walk.frame) => record,
-            _ => match read_record(&walk.frame, message, &place) {
+            // The record is whole, so it is the frame that is damaged.
+            Some(_) => break,
+            None => match read_record(&walk.frame, message, &place) {
                 Some(record) => record,
                 None => break,
             },

@@ -265,6 +265,25 @@ fn a_lost_index_is_made_anew_from_the_data() {
 }
 
 #[test]
+fn a_damaged_frame_does_not_become_good_when_its_index_is_made_anew() {
+    let dir = tempdir().unwrap();
+    let mut writer = open_quiet(config(dir.path())).unwrap();
+    append(&mut writer, 10, 500);
+    writer.close().unwrap();
+    let mut image = files(dir.path());
+    for (name, bytes) in &mut image {
+        if name.contains(".log") {
+            // One letter of the text: still a well-formed frame.
+            bytes[HEADER_BYTES as usize + 400] ^= 1;
+        } else if name.contains(".index") {
+            bytes.pop();
+        }
+    }
+    restore(dir.path(), &image);
+    assert!(matches!(open_quiet(config(dir.path())), Err(LogError::Damaged { seq: 1, .. })));
+}
+
+#[test]
 fn a_missing_segment_is_named() {
     let dir = tempdir().unwrap();
     let mut writer = open_quiet(config(dir.path())).unwrap();
