@@ -1,21 +1,22 @@
 //! Listens to a consumer: control frames are heeded, everything else is ignored, but bounded.
 
-use std::rc::Rc;
+use std::{rc::Rc, time::Duration};
 
 use bytes::BytesMut;
 use ports::ConsumerEnd;
 
 use super::ConsumerLink;
 use crate::{
-    rt::SocketReader,
+    rt::{self, SocketReader},
     upstream::{WsMessage, WsParser, WsSide, WsStep},
 };
 
 /// A client has no reason to say even this much at once.
 const MESSAGE_BYTES_MAX: usize = 64 << 10;
 
-/// Nor this much altogether.
-const IGNORED_BYTES_MAX: usize = 16 << 20;
+/// Nor this much within [`HEARD_TIME`], whatever it is.
+const HEARD_BYTES_MAX: usize = 1 << 20;
+const HEARD_TIME: Duration = Duration::from_mins(1);
 
 const READ_BYTES: usize = 1 << 10;
 
@@ -24,13 +25,20 @@ pub(super) async fn listen(link: Rc<ConsumerLink>, mut reader: SocketReader, rec
     let mut parser = WsParser::new(WsSide::Client, MESSAGE_BYTES_MAX);
     let mut buffer = BytesMut::from(&received[..]);
     let mut heard = received.len();
-    while take_all(&link, &mut parser, &mut buffer) && heard <= IGNORED_BYTES_MAX {
+    let mut since = rt::now();
+    while take_all(&link, &mut parser, &mut buffer) && heard <= HEARD_BYTES_MAX {
         buffer.reserve(READ_BYTES);
         let (result, returned) = reader.read(buffer).await;
         buffer = returned;
         match result {
             Ok(0) | Err(_) => return link.note_deaf(),
-            Ok(count) => heard += count,
+            Ok(count) => {
+                let now = rt::now();
+                if now.duration_since(since) >= HEARD_TIME {
+                    (heard, since) = (0, now);
+                }
+                heard += count;
+            }
         }
         link.note_heard();
     }

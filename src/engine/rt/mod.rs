@@ -11,6 +11,7 @@
 //! - Cancelled connects and accepts leak descriptors: there are none here, sockets come connected.
 
 mod file;
+mod probe;
 mod signal;
 mod socket;
 mod yielder;
@@ -91,6 +92,7 @@ pub fn choose(driver: Driver, rings: usize) -> io::Result<DriverKind> {
 }
 
 fn try_uring(rings: usize) -> io::Result<()> {
+    probe::uring()?;
     let others = (1..rings).map(|_| build_uring()).collect::<io::Result<Vec<_>>>()?;
     let mut first = build_uring()?;
     first.block_on(async {

@@ -112,3 +112,46 @@ fn a_doorbell_wakes_from_another_thread() {
         thread.join().unwrap();
     }
 }
+
+/// Forbids a system call to the calling thread and those that it starts.
+fn forbid(call: libc::c_long) {
+    let step = |code: u32, jump: u8, value: u32| libc::sock_filter {
+        code: code as u16,
+        jt: 0,
+        jf: jump,
+        k: value,
+    };
+    let load = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
+    let compare = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
+    let answer = libc::BPF_RET | libc::BPF_K;
+    let mut filter = [
+        step(load, 0, 0),
+        step(compare, 1, call as u32),
+        step(answer, 0, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32),
+        step(answer, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = libc::sock_fprog { len: 4, filter: filter.as_mut_ptr() };
+    // SAFETY: the program points to four instructions that outlive both calls, which copy them.
+    unsafe {
+        assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+        let mode = libc::SECCOMP_MODE_FILTER;
+        assert_eq!(libc::prctl(libc::PR_SET_SECCOMP, mode, &raw const program), 0);
+    }
+}
+
+#[test]
+fn where_io_uring_is_forbidden_it_is_epoll() {
+    for call in [libc::SYS_io_uring_setup, libc::SYS_io_uring_enter] {
+        let thread = std::thread::spawn(move || {
+            forbid(call);
+            assert!(choose(Driver::Uring, 1).is_err());
+            let kind = choose(Driver::Auto, 1).unwrap();
+            let ran = run(kind, || async {
+                yield_now().await;
+                true
+            });
+            (kind, ran.unwrap())
+        });
+        assert_eq!(thread.join().unwrap(), (DriverKind::Epoll, true));
+    }
+}

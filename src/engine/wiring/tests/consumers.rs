@@ -202,3 +202,19 @@ fn a_pong_stands_between_events_of_a_replay() {
         }
     }
 }
+
+#[test]
+fn a_client_that_talks_without_end_is_let_go() {
+    for driver in drivers() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut bench = Bench::start(config(&dir, driver));
+        let mut talker = bench.consumer(None);
+        let mut said = 0;
+        while talker.socket.send(Message::binary(vec![0; 4000])).is_ok() && said < 2000 {
+            said += 1;
+        }
+        let id = talker.id;
+        drop(talker);
+        assert_eq!(wait_end(&mut bench, id), ConsumerEnd::Protocol);
+    }
+}
