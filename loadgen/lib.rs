@@ -11,11 +11,13 @@
     allow(clippy::unwrap_used, clippy::panic, reason = "a test that fails may as well panic")
 )]
 
+pub mod cli;
 pub mod client;
 pub mod clock;
 pub mod consume;
 pub mod consumer;
 pub mod corpus;
+pub mod demo;
 pub mod driver;
 pub mod histogram;
 pub mod network;
