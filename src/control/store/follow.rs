@@ -95,6 +95,7 @@ impl Database {
         self.scan_emitted(&mut follower, floor)?;
         self.follower = Some(follower);
         let records = self.follow_to_end()?;
+        self.place_new_hosts()?;
         let follower = self.follower.as_ref().ok_or(StoreError::Closed)?;
         let emitted = follower
             .emitted
@@ -120,6 +121,20 @@ impl Database {
                 follower.note_emitted(record, cursors.get(&record.host).copied());
             }
             follower.records = records;
+        }
+        Ok(())
+    }
+
+    /// Gives a cursor to hosts that were new when the process was killed: events of theirs are in the
+    /// log, but no cursor had been stored. Without one they would be taken up at their live position,
+    /// and what they sent meanwhile would be lost.
+    fn place_new_hosts(&self) -> Result<(), StoreError> {
+        let Some(follower) = &self.follower else { return Ok(()) };
+        for (host, events) in &follower.emitted {
+            let Some((first, _)) = events.first_key_value() else { continue };
+            self.connection
+                .prepare_cached("UPDATE host SET last_seq = ?2 WHERE id = ?1 AND last_seq IS NULL")?
+                .execute((host.0, first.0.saturating_sub(1) as i64))?;
         }
         Ok(())
     }
