@@ -3,6 +3,8 @@
 
 use std::{collections::HashMap, fs, path::PathBuf};
 
+use ecdsa::Curve;
+use protocol::did_doc;
 use serde_json::Value;
 
 use super::{FakePds, FakePlc, consumer};
@@ -27,13 +29,33 @@ impl Corpus {
         let plc = FakePlc::start();
         let hosts: [FakePds; HOSTS] = std::array::from_fn(|_| FakePds::start());
         for (did, document) in &self.documents {
-            let mut document = document.clone();
             let endpoint = document["service"][0]["serviceEndpoint"].as_str().unwrap();
             let port: usize = endpoint.rsplit(':').next().unwrap().parse().unwrap();
-            document["service"][0]["serviceEndpoint"] = hosts[port - 21_000].url().into();
-            plc.put(did, document.to_string());
+            plc.put(did, self.document(did, &hosts[port - 21_000].url()));
         }
         (plc, hosts)
+    }
+
+    pub fn dids(&self) -> impl Iterator<Item = &str> {
+        self.documents.keys().map(String::as_str)
+    }
+
+    pub fn multibase_key(&self, did: &str) -> String {
+        let method = &self.documents[did]["verificationMethod"][0];
+        method["publicKeyMultibase"].as_str().unwrap().to_owned()
+    }
+
+    /// An account's document, with the given place for its PDS.
+    pub fn document(&self, did: &str, pds_url: &str) -> String {
+        let mut document = self.documents[did].clone();
+        document["service"][0]["serviceEndpoint"] = pds_url.into();
+        document.to_string()
+    }
+
+    /// The curve of an account's key.
+    pub fn curve(&self, did: &str) -> Curve {
+        let document = self.documents[did].to_string();
+        did_doc::parse(document.as_bytes(), did).unwrap().key.unwrap().curve()
     }
 
     pub fn event_count(&self) -> usize {

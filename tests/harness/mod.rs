@@ -12,6 +12,7 @@
 
 pub mod consumer;
 pub mod corpus;
+pub mod forge;
 pub mod http;
 pub mod json;
 pub mod pds;

@@ -22,6 +22,8 @@ pub enum Fault {
 #[derive(Default)]
 struct Table {
     documents: HashMap<String, String>,
+    /// What is answered for a DID without document, if not 404.
+    gone: HashMap<String, u16>,
     requests: HashMap<String, usize>,
     fault: Option<Fault>,
     hung: Vec<std::net::TcpStream>,
@@ -54,7 +56,8 @@ impl FakePlc {
                     }
                     None => {
                         let body = format!(r#"{{"message":"DID not registered: {did}"}}"#);
-                        http::reply(stream, 404, "application/json", &body);
+                        let status = table.gone.get(&did).copied().unwrap_or(404);
+                        http::reply(stream, status, "application/json", &body);
                     }
                 },
             }
@@ -68,6 +71,11 @@ impl FakePlc {
 
     pub fn put(&self, did: &str, document: impl Into<String>) {
         self.table.lock().unwrap().documents.insert(did.to_owned(), document.into());
+    }
+
+    /// The status for a DID without document.
+    pub fn set_gone(&self, did: &str, status: u16) {
+        self.table.lock().unwrap().gone.insert(did.to_owned(), status);
     }
 
     pub fn remove(&self, did: &str) {
