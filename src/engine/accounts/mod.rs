@@ -1,20 +1,20 @@
 //! Accounts: what the relay holds of each, and the verification of their events.
 //!
-//! *Runs on* the shard that owns the account (by the hash of its DID); pure, synchronous, the time
-//! is an argument.
-//! *Takes* [`RawFrame`]s of any host, [`AccountAnswer`]s of the directory and of the store.
-//! *Gives* [`Verified`] events for the sequencer, [`Finished`] tickets for refused frames,
-//! [`AccountLookup`] questions.
-//! *Limits* one question out for a DID; a frame waits for an answer at most `parked_wait`; parked
-//! frames take at most `parked_bytes_max`; fresh look-ups of an account are rationed.
-//! *Invariants* every frame ends as exactly one `Verified` or one refused `Finished`; events of one
-//! account come out in the order in which they came in, with rising revs; what was refused has
-//! changed nothing.
+//! - *Runs on*: the shard that owns the account (by the hash of its DID); pure, synchronous, the
+//!   time is an argument.
+//! - *Takes*: [`RawFrame`]s of any host, `AccountAnswer`s of the directory and of the store.
+//! - *Gives*: [`Verified`] events for the sequencer, [`Finished`] tickets for refused frames,
+//!   [`AccountLookup`] questions.
+//! - *Limits*: one question out for a DID; a frame waits for an answer at most `parked_wait`; parked
+//!   frames take at most `parked_bytes_max`; fresh look-ups of an account are rationed.
+//! - *Invariants*: every frame ends as exactly one `Verified` or one refused `Finished`; events of
+//!   one account come out in the order in which they came in, with rising revs; what was refused
+//!   has changed nothing.
 //!
-//! A turn has three steps. All frames are checked by themselves ([`check`]: form, syntax, blocks,
+//! A turn has three steps. All frames are checked by themselves (`check`: form, syntax, blocks,
 //! operations). Then the signatures of all of them are verified as one batch, which is what makes
-//! them cheap. Then each frame in its order is held against its account ([`judge`]), which may move
-//! the account, or park the frame until control has looked something up ([`wait`]). Keys change only
+//! them cheap. Then each frame in its order is held against its account (`judge`), which may move
+//! the account, or park the frame until control has looked something up (`wait`). Keys change only
 //! between turns, so a verdict on a signature holds whatever else happens in the turn: how frames
 //! fall into turns has no influence on what becomes of them.
 
