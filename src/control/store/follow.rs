@@ -6,7 +6,8 @@ use std::{
 };
 
 use ports::{
-    AccountId, HostId, HostSeq, LocalStatus, LogRecord, LogTail, RelaySeq, RepoHead, UpstreamStatus,
+    AccountId, EventKind, HostId, HostSeq, LocalStatus, LogRecord, LogTail, RelaySeq, RepoHead,
+    UpstreamStatus,
 };
 use rusqlite::{OptionalExtension, Transaction};
 
@@ -222,7 +223,10 @@ fn fold(records: &[LogRecord]) -> HashMap<AccountId, Folded> {
     let mut accounts: HashMap<AccountId, Folded> = HashMap::new();
     for record in records {
         let before = accounts.get(&record.account);
-        let host = (record.host != HostId::RELAY).then_some(record.host);
+        // Any host may send an #identity of an account whose document has changed: that does not
+        // move the account to it.
+        let speaks = record.host != HostId::RELAY && record.kind != EventKind::Identity;
+        let host = speaks.then_some(record.host);
         let folded = Folded {
             seq: record.seq,
             host: host.or(before.and_then(|folded| folded.host)),

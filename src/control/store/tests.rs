@@ -190,6 +190,18 @@ async fn a_move_is_counted_on_both_hosts() {
 }
 
 #[tokio::test]
+async fn an_identity_event_of_another_host_moves_nothing() {
+    let (store, log) = (memory(), FakeLog::default());
+    let a = store.insert_host(new_host("a.example")).await.unwrap().id;
+    let b = store.insert_host(new_host("b.example")).await.unwrap().id;
+    let account = store.create_account("did:plc:a", a).await.unwrap();
+    log.append(account.id.0, "did:plc:a", b.0, 1, None);
+    log.0.lock().unwrap()[0].0.kind = EventKind::Identity;
+    store.follow(Box::new(log)).await.unwrap();
+    assert_eq!(state(&store, "did:plc:a").await.host, a);
+}
+
+#[tokio::test]
 async fn accounts_lost_in_a_crash_come_back_from_the_log() {
     let (store, log) = (memory(), FakeLog::default());
     let host = store.insert_host(new_host("a.example")).await.unwrap().id;
