@@ -262,7 +262,7 @@ fn the_car_and_its_blocks() {
         bad.root = Cid::from_digest(Codec::Raw, bad.root.digest());
         bad.commit = bad.root;
     });
-    assert_eq!(raw_root, Reason::CommitMissing);
+    assert_eq!(raw_root, Reason::CarMalformed);
     let (mut net, mut repo) = known_account();
     let frame = repo.post().encode(2);
     // The length of the CAR header is the first byte of `blocks`.
