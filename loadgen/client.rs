@@ -59,7 +59,8 @@ fn request(
     let mut stream = TcpStream::connect_timeout(&resolve(authority)?, TIMEOUT)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
     stream.set_write_timeout(Some(TIMEOUT))?;
-    let mut head = format!("{method} {target} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n");
+    let mut head =
+        format!("{method} {target} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n");
     if let Some(key) = admin_key {
         head.push_str(&format!("Authorization: Bearer {key}\r\n"));
     }

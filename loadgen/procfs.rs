@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use rustix::time::{ClockId, clock_gettime};
+
 /// CPU time of a process and of all threads that it ever had, in nanoseconds.
 ///
 /// The kernel counts exactly but tells in ticks; a tick is a hundredth of a second on Linux, as
@@ -27,9 +29,10 @@ pub fn threads_cpu_nanos(pid: u32) -> Vec<(String, u64)> {
     threads.collect()
 }
 
-/// CPU time of the calling thread in nanoseconds.
-pub fn thread_cpu_nanos() -> Option<u64> {
-    first_number(&fs::read_to_string("/proc/thread-self/schedstat").ok()?)
+/// CPU time of the calling thread in nanoseconds, exact where `/proc` is only as of the last tick.
+pub fn thread_cpu_nanos() -> u64 {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
 /// Resident memory of a process in bytes.

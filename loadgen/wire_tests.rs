@@ -102,10 +102,7 @@ fn fragments_are_joined_around_a_ping() {
     ]
     .concat();
     let messages = read_all(&bytes, 1, Peer::Server).unwrap();
-    assert_eq!(
-        messages,
-        [('p', b"!".to_vec()), ('b', b"abcdef".to_vec()), ('b', b"g".to_vec())]
-    );
+    assert_eq!(messages, [('p', b"!".to_vec()), ('b', b"abcdef".to_vec()), ('b', b"g".to_vec())]);
 }
 
 #[test]

@@ -228,6 +228,11 @@ fn the_whole_life_of_an_account_arrives_at_real_consumers() {
     let created: Value = serde_json::from_str(created.trim_start_matches("STEP created ")).unwrap();
     let did = created["did"].as_str().unwrap().to_owned();
 
+    life.wait_for("the first host's part", |line| line == "STEP barrier \"migrate\"");
+    ours.wait_until("all of the first host", |frames| {
+        last_kind(frames, &did, "account", "active", 12)
+    });
+    life.go_on();
     life.wait_for("the migration", |line| line == "STEP barrier \"leave A\"");
     ours.wait_until("the account on its new host", |frames| {
         let on_b: Vec<_> =

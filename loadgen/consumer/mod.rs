@@ -131,7 +131,8 @@ impl ConsumerSession {
     }
 
     fn handle_messages(&mut self, now_ns: u64) -> Result<(), ConsumerError> {
-        let mut batch = Batch { digest: self.report.digest.load(Ordering::Relaxed), ..Batch::default() };
+        let mut batch =
+            Batch { digest: self.report.digest.load(Ordering::Relaxed), ..Batch::default() };
         let result = self.handle_batch(&mut batch, now_ns);
         self.report.digest.store(batch.digest, Ordering::Relaxed);
         self.report.bytes.fetch_add(batch.bytes, Ordering::Relaxed);

@@ -8,7 +8,7 @@ use protocol::frame::{self, Body, CommitEvent, SyncEvent};
 use protocol::{commit, mst};
 
 use super::{Corpus, EventKind};
-use crate::{clock, procfs};
+use crate::procfs;
 
 /// What became of a frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,7 +104,11 @@ impl Verifier {
     }
 }
 
-fn signature_holds(signed: &commit::Commit<'_>, key: &VerifyingKey, unsigned: &mut Vec<u8>) -> bool {
+fn signature_holds(
+    signed: &commit::Commit<'_>,
+    key: &VerifyingKey,
+    unsigned: &mut Vec<u8>,
+) -> bool {
     unsigned.clear();
     signed.unsigned_bytes(unsigned);
     ecdsa::verify(key, unsigned, signed.sig)
@@ -139,19 +143,17 @@ pub fn signature_cost(corpus: &Corpus, first: u32, end: u32, sample: usize) -> S
     let signed: Vec<Signed> =
         events.iter().filter_map(|&event| signed_bytes(corpus, event)).collect();
     let per_event = |nanos: u64| nanos as f64 / 1000.0 / events.len().max(1) as f64;
-    let start = thread_nanos();
-    let good = signed
-        .iter()
-        .filter(|one| ecdsa::verify(&one.key, &one.message, &one.signature))
-        .count();
-    let singly = per_event(thread_nanos() - start);
+    let start = procfs::thread_cpu_nanos();
+    let good =
+        signed.iter().filter(|one| ecdsa::verify(&one.key, &one.message, &one.signature)).count();
+    let singly = per_event(procfs::thread_cpu_nanos() - start);
     assert_eq!(good, signed.len(), "a signature of the corpus does not hold");
     let checks: Vec<ecdsa::Check<'_>> = signed
         .iter()
         .map(|one| ecdsa::Check { key: &one.key, message: &one.message, signature: &one.signature })
         .collect();
     let mut verdicts = Vec::with_capacity(BATCH);
-    let start = thread_nanos();
+    let start = procfs::thread_cpu_nanos();
     for batch in checks.chunks(BATCH) {
         ecdsa::verify_batch(batch, &mut verdicts);
     }
@@ -159,13 +161,8 @@ pub fn signature_cost(corpus: &Corpus, first: u32, end: u32, sample: usize) -> S
         events: events.len(),
         signatures: signed.len(),
         micros_per_event: singly,
-        batch_micros_per_event: per_event(thread_nanos() - start),
+        batch_micros_per_event: per_event(procfs::thread_cpu_nanos() - start),
     }
-}
-
-/// CPU time of this thread, or the clock where the kernel does not tell.
-fn thread_nanos() -> u64 {
-    procfs::thread_cpu_nanos().unwrap_or_else(clock::now_nanos)
 }
 
 fn signed_bytes(corpus: &Corpus, event: u32) -> Option<Signed> {

@@ -30,8 +30,16 @@ const SIGNATURE_SAMPLE: usize = 5000;
 #[derive(Clone, Debug)]
 pub enum RelayPlace {
     /// Started by us, from our own executable.
-    Child { verbose: bool, arguments: Vec<String> },
-    Running { api: String, admin_key: String, metrics: Option<String>, pid: Option<u32> },
+    Child {
+        verbose: bool,
+        arguments: Vec<String>,
+    },
+    Running {
+        api: String,
+        admin_key: String,
+        metrics: Option<String>,
+        pid: Option<u32>,
+    },
 }
 
 #[derive(Clone, Debug)]
@@ -147,9 +155,7 @@ pub fn run(options: &Options) -> Result<bool, DemoError> {
     }
     let idle = measure_idle(&stage);
     let signature = match plan.iter().find(|plan| plan.name == "full speed") {
-        Some(plan) => {
-            verify::signature_cost(&corpus, plan.first, plan.end, SIGNATURE_SAMPLE)
-        }
+        Some(plan) => verify::signature_cost(&corpus, plan.first, plan.end, SIGNATURE_SAMPLE),
         None => verify::signature_cost(&corpus, 0, end, SIGNATURE_SAMPLE),
     };
     let delivered = delivered(&stage, &phases, end);

@@ -87,8 +87,8 @@ fn serve(
     stream.set_write_timeout(Some(PATIENCE))?;
     let mut received = Vec::new();
     loop {
-        let request = parse_head(&received)
-            .map_err(|error| io::Error::new(ErrorKind::InvalidData, error))?;
+        let request =
+            parse_head(&received).map_err(|error| io::Error::new(ErrorKind::InvalidData, error))?;
         let Some(request) = request else {
             let mut buffer = [0; 4096];
             match read_patiently(&mut stream, &mut buffer, stop)? {
@@ -216,9 +216,8 @@ fn connect_consumers(inbox: &Receiver<ConsumerOrder>, stop: &Stop) {
 }
 
 fn consume(order: &ConsumerOrder, stop: &Stop) -> io::Result<()> {
-    let mut session =
-        ConsumerSession::new(&order.url, &order.watch, Arc::clone(&order.report))
-            .map_err(io::Error::other)?;
+    let mut session = ConsumerSession::new(&order.url, &order.watch, Arc::clone(&order.report))
+        .map_err(io::Error::other)?;
     let mut stream = TcpStream::connect(order.address)?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(PATIENCE))?;

@@ -147,12 +147,7 @@ fn listen(network: &Network, service: Service, port: u16) -> io::Result<TcpListe
     Ok(listener)
 }
 
-async fn accept(
-    listener: TcpListener,
-    network: Arc<Network>,
-    service: Service,
-    streams: Streams,
-) {
+async fn accept(listener: TcpListener, network: Arc<Network>, service: Service, streams: Streams) {
     loop {
         let stream = match listener.accept().await {
             Ok(stream) => stream,

@@ -124,7 +124,9 @@ impl Network {
         }
         self.directory_lookups.fetch_add(1, Ordering::Relaxed);
         match self.dids.get(did.as_bytes()) {
-            Some(&account) => http::raw_response(200, "application/did+ld+json", &self.document(account)),
+            Some(&account) => {
+                http::raw_response(200, "application/did+ld+json", &self.document(account))
+            }
             None => response(404, &json!({ "message": format!("DID not registered: {did}") })),
         }
     }
@@ -166,7 +168,9 @@ impl Network {
         let cursor = match request.param("cursor").map(str::parse::<u64>) {
             None => None,
             Some(Ok(cursor)) => Some(cursor),
-            Some(Err(_)) => return Reply::Http(response(400, &json!({ "error": "InvalidRequest" }))),
+            Some(Err(_)) => {
+                return Reply::Http(response(400, &json!({ "error": "InvalidRequest" })));
+            }
         };
         let session = HostSession::open(Arc::clone(self), host, cursor);
         Reply::Stream(wire::accept_response(key), session)
@@ -174,18 +178,20 @@ impl Network {
 
     fn repo_status(&self, host: u32, request: &Request<'_>) -> Vec<u8> {
         let did = request.param("did").map(http::percent_decode).unwrap_or_default();
-        let account = self.dids.get(did.as_bytes()).map(|&index| &self.corpus.accounts[index as usize]);
+        let account =
+            self.dids.get(did.as_bytes()).map(|&index| &self.corpus.accounts[index as usize]);
         let Some(account) = account.filter(|account| account.host == host) else {
             return response(400, &json!({ "error": "RepoNotFound", "message": did }));
         };
         let released = self.pace.phase().released(clock::now_nanos());
-        let last = account.events.iter().rev().filter(|&&event| event < released).find_map(|&event| {
-            match self.corpus.events[event as usize].kind {
-                EventKind::Deactivate => Some(false),
-                EventKind::Activate => Some(true),
-                EventKind::Commit | EventKind::Sync | EventKind::Identity => None,
-            }
-        });
+        let last =
+            account.events.iter().rev().filter(|&&event| event < released).find_map(|&event| {
+                match self.corpus.events[event as usize].kind {
+                    EventKind::Deactivate => Some(false),
+                    EventKind::Activate => Some(true),
+                    EventKind::Commit | EventKind::Sync | EventKind::Identity => None,
+                }
+            });
         match last {
             Some(false) => {
                 response(200, &json!({ "did": did, "active": false, "status": "deactivated" }))

@@ -7,9 +7,9 @@ use protocol::mst::tree::Tree;
 use protocol::syntax::Tid;
 
 use super::car::CarWriter;
+use super::cbor;
 use super::document::{did_document, plc_did};
 use super::frame::{self, CommitDraft, OpDraft};
-use super::cbor;
 use crate::clock;
 
 /// What the host gives to an event: its number in the host's stream, and its time, from which the

@@ -3,7 +3,7 @@
 use protocol::frame::{self as wire_frame, Body};
 
 use super::*;
-use crate::corpus::verify::{Verifier, Verdict};
+use crate::corpus::verify::{Verdict, Verifier};
 use crate::random::Random;
 
 const START: u64 = 1_750_000_000_000_000;

@@ -234,8 +234,11 @@ fn wait(
                 }
             }
             if !closed {
-                return Err(Fatal::new(Code::Software, "the event log could not be closed in order")
-                    .remedy("The next start repairs it; see the lines above for the reason"));
+                return Err(Fatal::new(
+                    Code::Software,
+                    "the event log could not be closed in order",
+                )
+                .remedy("The next start repairs it; see the lines above for the reason"));
             }
             tracing::info!("stopped");
             Ok(())

@@ -261,13 +261,7 @@ fn read_until_closed(socket: Arc<Locked>) {
     let _ = socket.stream.shutdown(Shutdown::Both);
 }
 
-fn write_frames(
-    shared: &Shared,
-    number: usize,
-    socket: &Locked,
-    cursor: Option<u64>,
-    live: usize,
-) {
+fn write_frames(shared: &Shared, number: usize, socket: &Locked, cursor: Option<u64>, live: usize) {
     let mut state = shared.state.lock().unwrap();
     // Without a cursor a stream begins now.
     let above = |cursor: u64| state.frames.iter().position(|(seq, _)| *seq > cursor);

@@ -30,7 +30,8 @@ await call(A, 'com.atproto.server.deactivateAccount', { token, body: {} }); step
 await call(A, 'com.atproto.server.activateAccount', { token }); step('activated')
 const td = (applied) => call(A, 'com.atproto.admin.updateSubjectStatus', { auth: admin, body: { subject: { $type: 'com.atproto.admin.defs#repoRef', did }, takedown: applied ? { applied: true, ref: 'x' } : { applied: false } } })
 await td(true); step('takendown', await call(A, 'com.atproto.sync.getRepoStatus', { query: { did } })); await td(false); step('untakedown')
-// migration A -> B
+// migration A -> B: a relay that is still at the events before it would find the new document too early
+await barrier('migrate')
 const dsB = await call(B, 'com.atproto.server.describeServer')
 const sa = await call(A, 'com.atproto.server.getServiceAuth', { token, query: { aud: dsB.did, lxm: 'com.atproto.server.createAccount' } })
 const accB = await call(B, 'com.atproto.server.createAccount', { auth: `Bearer ${sa.token}`, body: { did, handle: `carolb${rnd}.test`, email: `carolb${rnd}@example.com`, password: 'pw' } })

@@ -88,8 +88,8 @@ struct Entry {
     verdict: Verdict,
     /// Until then the verdict stands without asking again.
     expires: Instant,
-    /// When the last fetch ended; `None`: the document came from the store.
-    fetched: Option<Instant>,
+    /// Fetches on demand are paid for in advance up to then; `None`: the document came from the store.
+    paid_until: Option<Instant>,
 }
 
 impl Entry {
@@ -296,9 +296,9 @@ impl<T> Desk<T> {
 
     /// From when on the DID may be fetched (again).
     fn due(&mut self, did: &str, fresh: bool, now: Instant) -> Instant {
-        let gap = self.config.fresh_gap;
-        let fetched = self.cache.get(did).and_then(|entry| entry.fetched);
-        fetched.filter(|_| fresh).map_or(now, |at| at + gap)
+        let ahead = self.config.fresh_gap * self.config.fresh_burst.saturating_sub(1);
+        let paid_until = self.cache.get(did).and_then(|entry| entry.paid_until);
+        paid_until.filter(|_| fresh).and_then(|at| at.checked_sub(ahead)).unwrap_or(now)
     }
 
     fn give_up(&mut self, did: &str, pending: Pending<T>) {
@@ -333,7 +333,10 @@ impl<T> Desk<T> {
         let lane = self.lane(pending.method);
         lane.end(pending.sender);
         lane.note(&outcome, now);
-        let previous = self.cache.get(did).and_then(|entry| entry.document.take());
+        let cached = self.cache.get(did);
+        let paid_until = cached.as_ref().and_then(|entry| entry.paid_until);
+        let paid_until = paid_until.map_or(now, |at| at.max(now)) + self.config.fresh_gap;
+        let previous = cached.and_then(|entry| entry.document.take());
         let (verdict, document, ttl) = match outcome {
             FetchOutcome::Found(document) => {
                 self.stats.found += 1;
@@ -348,7 +351,7 @@ impl<T> Desk<T> {
                 (Verdict::Failed, previous, self.config.ttl_failed)
             }
         };
-        let entry = Entry { document, verdict, expires: now + ttl, fetched: Some(now) };
+        let entry = Entry { document, verdict, expires: now + ttl, paid_until: Some(paid_until) };
         let failed = verdict == Verdict::Failed;
         let again = now + self.config.fresh_gap;
         let patient = failed && again < pending.deadline;
@@ -423,7 +426,7 @@ impl<T> Desk<T> {
                 document: Some(Arc::new(document)),
                 verdict: Verdict::Found,
                 expires: now + self.config.ttl_found.saturating_sub(age),
-                fetched: None,
+                paid_until: None,
             };
             self.cache.insert(did, entry);
         }

@@ -41,6 +41,8 @@ pub struct IdentityConfig {
     pub ttl_failed: Duration,
     /// A DID is not fetched anew within this time, whoever insists: they wait.
     pub fresh_gap: Duration,
+    /// So many fresh fetches of one DID may come at once before the gap is kept.
+    pub fresh_burst: u32,
     pub fetch_timeout: Duration,
     pub document_bytes_max: usize,
     /// How often the directory is asked at most; one on loopback is the operator's own and is not
@@ -65,6 +67,7 @@ impl Default for IdentityConfig {
             ttl_not_found: Duration::from_mins(2),
             ttl_failed: Duration::from_secs(5),
             fresh_gap: Duration::from_secs(3),
+            fresh_burst: 5,
             fetch_timeout: Duration::from_secs(5),
             document_bytes_max: 256 * 1024,
             plc_requests_per_second: 500,

@@ -66,7 +66,7 @@ fn take_all(link: &ConsumerLink, parser: &mut WsParser, buffer: &mut BytesMut) -
                 return false;
             }
             Ok(WsStep::Message(WsMessage::Binary(_) | WsMessage::Text | WsMessage::Pong)) => {}
-            Err(_) => return false,
+            Ok(WsStep::Message(WsMessage::TooLarge)) | Err(_) => return false,
         }
     }
 }

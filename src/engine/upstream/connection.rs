@@ -210,6 +210,10 @@ impl<I: Intake> Connection<I> {
                 self.refuse(None, RefusalReason::FrameText);
                 Ok(())
             }
+            WsMessage::TooLarge => {
+                self.refuse(None, RefusalReason::FrameTooLarge);
+                Ok(())
+            }
             WsMessage::Ping(payload) => {
                 self.link.pong(payload);
                 Ok(())

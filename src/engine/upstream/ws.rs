@@ -18,12 +18,18 @@ const CONTROL_BYTES_MAX: u64 = 125;
 /// So many frames a message may come in. Honest senders use a handful.
 const FRAGMENTS_MAX: u32 = 1024;
 
+/// A message above the limit is read past, unseen, up to this size: a host would send it again at
+/// each reconnect, and what is behind it must come. Beyond, the connection is not worth reading.
+const OVERSIZE_BYTES_MAX: u64 = 64 << 20;
+
 /// A whole message, or a control frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WsMessage {
     Binary(Bytes),
     /// A text message; its contents are of no interest.
     Text,
+    /// A message above the limit, which was not kept.
+    TooLarge,
     Ping(Bytes),
     Pong,
     Close,
@@ -42,7 +48,7 @@ pub enum WsStep {
 /// The stream can't be followed any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WsFault {
-    /// A message above the limit.
+    /// A message so far above the limit that it is not read past.
     TooLarge,
     Protocol(&'static str),
 }
@@ -62,21 +68,27 @@ pub struct WsParser {
     side: WsSide,
     message_bytes_max: usize,
     partial: Option<Partial>,
+    /// Bytes of the present frame that are thrown away as they come.
+    skip: u64,
 }
 
 /// A message of which some fragments have come.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Partial {
     binary: bool,
     fragments: u32,
-    /// Counts text as well, though it is not kept.
-    bytes: usize,
+    /// Counts text and what is too large as well, though they are not kept.
+    bytes: u64,
     payload: BytesMut,
+    /// Above the limit: nothing is kept.
+    oversize: bool,
+    /// The frame that is being skipped is the message's last.
+    ends: bool,
 }
 
 impl WsParser {
     pub fn new(side: WsSide, message_bytes_max: usize) -> Self {
-        Self { side, message_bytes_max, partial: None }
+        Self { side, message_bytes_max, partial: None, skip: 0 }
     }
 
     /// Takes the next message from the front of the buffer.
@@ -85,6 +97,12 @@ impl WsParser {
     /// If the peer breaks the protocol or a limit; the connection must be ended.
     pub fn next(&mut self, buffer: &mut BytesMut) -> Result<WsStep, WsFault> {
         loop {
+            if !self.skip_over(buffer) {
+                return Ok(WsStep::More { wanted: 1 });
+            }
+            if self.partial.take_if(|partial| partial.oversize && partial.ends).is_some() {
+                return Ok(WsStep::Message(WsMessage::TooLarge));
+            }
             let mut cursor = Cursor::new(&buffer[..]);
             let parsed =
                 FrameHeader::parse(&mut cursor).map_err(|_| WsFault::Protocol("unknown opcode"))?;
@@ -93,7 +111,12 @@ impl WsParser {
             };
             let header_bytes = cursor.position() as usize;
             self.check(&header, length)?;
-            // `check` has bounded the length.
+            if self.is_oversize(&header, length)? {
+                buffer.advance(header_bytes);
+                self.skip = length;
+                continue;
+            }
+            // The length is bounded by now.
             let total = header_bytes + length as usize;
             if buffer.len() < total {
                 return Ok(WsStep::More { wanted: total });
@@ -128,15 +151,40 @@ impl WsParser {
                 if partial.fragments >= FRAGMENTS_MAX {
                     return Err(WsFault::Protocol("too many fragments"));
                 }
-                self.check_length(length.saturating_add(partial.bytes as u64))
+                Ok(())
             }
-            (OpCode::Data(Data::Text | Data::Binary), None) => self.check_length(length),
+            (OpCode::Data(Data::Text | Data::Binary), None) => Ok(()),
             (OpCode::Data(_), _) => Err(WsFault::Protocol("fragments out of order")),
         }
     }
 
-    fn check_length(&self, length: u64) -> Result<(), WsFault> {
-        if length > self.message_bytes_max as u64 { Err(WsFault::TooLarge) } else { Ok(()) }
+    /// Throws away what is to be skipped; returns whether all of it has come.
+    fn skip_over(&mut self, buffer: &mut BytesMut) -> bool {
+        let count = usize::try_from(self.skip).unwrap_or(usize::MAX).min(buffer.len());
+        buffer.advance(count);
+        self.skip -= count as u64;
+        self.skip == 0
+    }
+
+    /// Whether the frame belongs to a message above the limit, which then is only counted.
+    fn is_oversize(&mut self, header: &FrameHeader, length: u64) -> Result<bool, WsFault> {
+        if matches!(header.opcode, OpCode::Control(_)) {
+            return Ok(false);
+        }
+        let bytes = self.partial.as_ref().map_or(0, |partial| partial.bytes).saturating_add(length);
+        if bytes <= self.message_bytes_max as u64 {
+            return Ok(false);
+        }
+        if bytes > OVERSIZE_BYTES_MAX {
+            return Err(WsFault::TooLarge);
+        }
+        let partial = self.partial.get_or_insert_with(Partial::default);
+        partial.oversize = true;
+        partial.ends = header.is_final;
+        partial.fragments += 1;
+        partial.bytes = bytes;
+        partial.payload = BytesMut::new();
+        Ok(true)
     }
 
     /// Takes a frame which was checked; gives a message if it is complete.
@@ -154,14 +202,11 @@ impl WsParser {
     }
 
     fn take_fragment(&mut self, kind: Data, last: bool, payload: &[u8]) -> Option<WsMessage> {
-        let partial = self.partial.get_or_insert_with(|| Partial {
-            binary: kind == Data::Binary,
-            fragments: 0,
-            bytes: 0,
-            payload: BytesMut::new(),
-        });
+        let partial = self
+            .partial
+            .get_or_insert_with(|| Partial { binary: kind == Data::Binary, ..Partial::default() });
         partial.fragments += 1;
-        partial.bytes += payload.len();
+        partial.bytes += payload.len() as u64;
         if partial.binary {
             partial.payload.extend_from_slice(payload);
         }

@@ -77,7 +77,7 @@ fn one_fetch_serves_all_who_ask_meanwhile_and_the_cache_those_who_come_later() {
 #[test]
 fn insisting_costs_one_fetch_in_a_few_seconds() {
     let mut now = Instant::now();
-    let mut desk = Desk::new(config(), now);
+    let mut desk = Desk::new(IdentityConfig { fresh_burst: 1, ..config() }, now);
     let did = plc(1);
     ask(&mut desk, &did, false, 0, now);
     fetch(&mut desk, found("a.com"), now);
@@ -98,6 +98,24 @@ fn insisting_costs_one_fetch_in_a_few_seconds() {
         expect(&mut desk, ticket, "b.com", true);
     }
     assert_eq!(desk.poll_fetch(now), None);
+}
+
+#[test]
+fn an_account_may_change_several_times_at_once() {
+    let mut now = Instant::now();
+    let mut desk = Desk::new(config(), now);
+    let did = plc(1);
+    for ticket in 0..5 {
+        ask(&mut desk, &did, true, ticket, now);
+        fetch(&mut desk, found("a.com"), now);
+        expect(&mut desk, ticket, "a.com", true);
+    }
+    ask(&mut desk, &did, true, 5, now);
+    assert_eq!(desk.poll_fetch(now), None);
+    now += Duration::from_secs(3);
+    desk.handle_timeout(now);
+    fetch(&mut desk, found("b.com"), now);
+    expect(&mut desk, 5, "b.com", true);
 }
 
 #[test]

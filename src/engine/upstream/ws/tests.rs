@@ -90,7 +90,7 @@ fn hostile_headers() {
     };
     let huge = [&[0x82, 127][..], &u64::MAX.to_be_bytes()].concat();
     check(&huge, WsFault::TooLarge);
-    let above = [&[0x82, 127][..], &5_000_001_u64.to_be_bytes()].concat();
+    let above = [&[0x82, 127][..], &(OVERSIZE_BYTES_MAX + 1).to_be_bytes()].concat();
     check(&above, WsFault::TooLarge);
     check(&[0xc2, 1, 0], WsFault::Protocol("reserved bits are set"));
     check(&[0x83, 0], WsFault::Protocol("unknown opcode"));
@@ -119,9 +119,44 @@ fn fragments_are_bounded_in_number_and_sum() {
     }
     assert_eq!(parse(&endless, &[999]).1, Some(WsFault::Protocol("too many fragments")));
 
-    let mut long = frame(Data::Text, false, &vec![0; LIMIT]);
+    let mut long = frame(Data::Text, false, &vec![0; OVERSIZE_BYTES_MAX as usize]);
     long.extend(frame(Data::Continue, true, b"x"));
     assert_eq!(parse(&long, &[1 << 20]), (vec![], Some(WsFault::TooLarge)));
+}
+
+#[test]
+fn what_is_too_large_is_read_past() {
+    let ping = WsMessage::Ping(Bytes::from_static(b"p"));
+    let good = WsMessage::Binary(Bytes::from_static(b"good"));
+    let behind = [control(Frame::ping(b"p".to_vec())), frame(Data::Binary, true, b"good")].concat();
+    let whole = frame(Data::Binary, true, &vec![0; LIMIT + 1]);
+    let mut fragments = frame(Data::Binary, false, &vec![0; LIMIT]);
+    for _ in 0..3 {
+        fragments.extend(control(Frame::ping(b"p".to_vec())));
+        fragments.extend(frame(Data::Continue, false, &vec![0; 1000]));
+    }
+    fragments.extend(frame(Data::Continue, true, b""));
+    for (oversize, pings) in [(whole, 0), (fragments, 3)] {
+        let mut expected = vec![ping.clone(); pings];
+        expected.extend([WsMessage::TooLarge, ping.clone(), good.clone()]);
+        let wire = [oversize, behind.clone()].concat();
+        assert_eq!(parse(&wire, &[1 << 16, 1]), (expected, None));
+    }
+}
+
+#[test]
+fn nothing_of_an_oversize_message_is_kept() {
+    let mut parser = WsParser::new(WsSide::Server, LIMIT);
+    let mut buffer = BytesMut::new();
+    buffer.extend_from_slice(&[0x82, 127]);
+    buffer.extend_from_slice(&OVERSIZE_BYTES_MAX.to_be_bytes());
+    for _ in 0..OVERSIZE_BYTES_MAX >> 16 {
+        assert_eq!(parser.next(&mut buffer), Ok(WsStep::More { wanted: 1 }));
+        assert!(buffer.is_empty());
+        buffer.extend_from_slice(&[0; 1 << 16]);
+    }
+    assert!(buffer.capacity() < 1 << 20);
+    assert_eq!(parser.next(&mut buffer), Ok(WsStep::Message(WsMessage::TooLarge)));
 }
 
 #[test]

@@ -154,7 +154,7 @@ fn a_broken_layer_ends_the_connection() {
         let dir = tempfile::tempdir().unwrap();
         let mut bench = Bench::start(config(&dir, driver));
         let host = HostId(6);
-        let huge = [&[0x82, 127][..], &40_000_000_u64.to_be_bytes()].concat();
+        let huge = [&[0x82, 127][..], &100_000_000_u64.to_be_bytes()].concat();
         assert_eq!(fault_of(&mut bench, host, huge), HostFault::TooLarge);
         let masked = vec![0x82, 0x81, 0, 0, 0, 0, 0];
         assert!(matches!(fault_of(&mut bench, host, masked), HostFault::Protocol(_)));
