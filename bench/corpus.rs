@@ -11,21 +11,21 @@ use protocol::{
 };
 use serde_json::Value;
 
-pub struct Commit {
-    pub frame: Vec<u8>,
-    pub blocks: Vec<u8>,
+pub(crate) struct Commit {
+    pub(crate) frame: Vec<u8>,
+    pub(crate) blocks: Vec<u8>,
     /// The signed commit block, and what was signed.
-    pub block: Vec<u8>,
-    pub unsigned: Vec<u8>,
-    pub signature: [u8; 64],
-    pub key: VerifyingKey,
+    pub(crate) block: Vec<u8>,
+    pub(crate) unsigned: Vec<u8>,
+    pub(crate) signature: [u8; 64],
+    pub(crate) key: VerifyingKey,
     /// The root of the tree after the commit.
-    pub data: Cid,
+    pub(crate) data: Cid,
 }
 
 /// # Panics
 /// If the corpus is not there or not what it should be.
-pub fn commits() -> Vec<Commit> {
+pub(crate) fn commits() -> Vec<Commit> {
     let keys = keys();
     let mut table = BlockTable::default();
     let mut commits = Vec::new();
@@ -76,5 +76,5 @@ fn keys() -> HashMap<String, VerifyingKey> {
 
 fn read(name: &str) -> Vec<u8> {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/data/corpus").join(name);
-    fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    fs::read(path).expect("the corpus in tests/data")
 }

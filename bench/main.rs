@@ -57,7 +57,7 @@ fn main() {
     });
     let signature = signatures(&bench);
     let invert = inversion(&bench) - load;
-    println!("{:>8.2}  inversion of the operations (CAR taken off)", invert);
+    println!("{invert:>8.2}  inversion of the operations (CAR taken off)");
     let rest = skim + parse + load + object + invert;
     println!("{rest:>8.2}  sum of all but the signature (CAR split {car:.2} is part of it)");
     println!("{:>8.2}  sum: {:.2} x the bare signatures", rest + signature, 1.0 + rest / signature);

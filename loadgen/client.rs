@@ -1,7 +1,8 @@
 //! A blocking HTTP client for a relay's admin API, its metrics, and PLC directories: plain HTTP, one
 //! request for each connection.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::fmt::Write as _;
+use std::io::{self, ErrorKind, Read, Write as _};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
@@ -30,10 +31,8 @@ pub fn split_url(url: &str) -> io::Result<(&str, &str)> {
 
 /// The first IPv4 address of `host:port`, else any.
 pub fn resolve(authority: &str) -> io::Result<SocketAddr> {
-    let authority = match authority.contains(':') {
-        true => authority.to_owned(),
-        false => format!("{authority}:80"),
-    };
+    let authority =
+        if authority.contains(':') { authority.to_owned() } else { format!("{authority}:80") };
     let addresses: Vec<SocketAddr> = authority.to_socket_addrs()?.collect();
     let address = addresses.iter().find(|address| address.is_ipv4()).or(addresses.first());
     address.copied().ok_or_else(|| io::Error::new(ErrorKind::NotFound, "no address"))
@@ -62,12 +61,13 @@ fn request(
     let mut head =
         format!("{method} {target} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n");
     if let Some(key) = admin_key {
-        head.push_str(&format!("Authorization: Bearer {key}\r\n"));
+        // Writing to a String cannot fail.
+        let _ = write!(head, "Authorization: Bearer {key}\r\n");
     }
     let body = body.unwrap_or_default();
     if method == "POST" {
         head.push_str("Content-Type: application/json\r\n");
-        head.push_str(&format!("Content-Length: {}\r\n", body.len()));
+        let _ = write!(head, "Content-Length: {}\r\n", body.len());
     }
     stream.write_all(format!("{head}\r\n{body}").as_bytes())?;
     let mut answer = Vec::new();

@@ -257,7 +257,7 @@ fn write_text(event: &Event<'_>, length: usize, out: &mut impl Write) -> io::Res
     match &event.body {
         Body::Commit(commit) => {
             write!(out, " {} {length} B", commit.rev)?;
-            for op in commit.ops.iter() {
+            for op in &commit.ops {
                 write!(out, " {}:{}", format!("{:?}", op.action).to_lowercase(), op.path)?;
             }
         }

@@ -68,7 +68,8 @@ pub struct MessageReader {
 struct Header {
     first: u8,
     mask: Option<[u8; 4]>,
-    header_len: usize,
+    /// Bytes before the payload.
+    len: usize,
     payload_len: usize,
 }
 
@@ -120,7 +121,7 @@ impl MessageReader {
         }
         loop {
             let Some(header) = self.header()? else { return Ok(None) };
-            let from = self.start + header.header_len;
+            let from = self.start + header.len;
             let to = from + header.payload_len;
             if to > self.end {
                 return Ok(None);
@@ -170,10 +171,11 @@ impl MessageReader {
         }
         let (payload_len, extra) = match (second & 0x7f, rest) {
             (126, &[a, b, ..]) => (u64::from(u16::from_be_bytes([a, b])), 2),
-            (127, &[a, b, c, d, e, f, g, h, ..]) => {
-                (u64::from_be_bytes([a, b, c, d, e, f, g, h]), 8)
-            }
-            (126 | 127, _) => return Ok(None),
+            (127, _) => match rest.first_chunk() {
+                Some(length) => (u64::from_be_bytes(*length), 8),
+                None => return Ok(None),
+            },
+            (126, _) => return Ok(None),
             (short, _) => (u64::from(short), 0),
         };
         let control = first & 0x08 != 0;
@@ -188,8 +190,8 @@ impl MessageReader {
             (Peer::Client, &[a, b, c, d, ..]) => (Some([a, b, c, d]), 4),
             (Peer::Client, _) => return Ok(None),
         };
-        let header_len = 2 + extra + mask_len;
-        Ok(Some(Header { first, mask, header_len, payload_len: payload_len as usize }))
+        let len = 2 + extra + mask_len;
+        Ok(Some(Header { first, mask, len, payload_len: payload_len as usize }))
     }
 }
 

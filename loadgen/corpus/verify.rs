@@ -97,9 +97,10 @@ impl Verifier {
         if signed.did != did || signed.rev != body.rev {
             return Verdict::Fields;
         }
-        match signature_holds(&signed, key, &mut self.unsigned) {
-            true => Verdict::Good,
-            false => Verdict::Signature,
+        if signature_holds(&signed, key, &mut self.unsigned) {
+            Verdict::Good
+        } else {
+            Verdict::Signature
         }
     }
 }

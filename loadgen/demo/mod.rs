@@ -225,10 +225,7 @@ fn join_consumers(stage: &mut Stage<'_>, count: u32) -> Result<(), DemoError> {
         stage.others.push(stage.driver.consume(stage.relay.api, Some(cursor), Watch::Count));
     }
     let all = || stage.others.iter().all(|other| other.connected.load(Ordering::Acquire));
-    match wait_until(stage.options.patience, all) {
-        true => Ok(()),
-        false => Err(DemoError::Consumer),
-    }
+    if wait_until(stage.options.patience, all) { Ok(()) } else { Err(DemoError::Consumer) }
 }
 
 /// The relay's CPU with nothing to do, in per cent of a core.

@@ -80,7 +80,7 @@ impl Relay {
             .spawn(move || read_log(stderr, verbose, &listening))?;
         let line = heard
             .recv_timeout(START_PATIENCE)
-            .or_else(|_| Err(io::Error::other("the relay did not say where it listens")))?;
+            .map_err(|_too_late| io::Error::other("the relay did not say where it listens"))?;
         relay.api = address_after(&line, "api=")?;
         relay.metrics = Some(format!("http://{}/metrics", address_after(&line, "metrics=")?));
         Ok(relay)

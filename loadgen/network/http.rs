@@ -75,7 +75,7 @@ pub fn response(status: u16, body: &Value) -> Vec<u8> {
     raw_response(status, "application/json", &body.to_string())
 }
 
-pub fn raw_response(status: u16, content_type: &str, body: &str) -> Vec<u8> {
+pub(super) fn raw_response(status: u16, content_type: &str, body: &str) -> Vec<u8> {
     let reason = if status < 300 { "OK" } else { "Error" };
     format!(
         "HTTP/1.1 {status} {reason}\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\n\r\n{body}",
@@ -85,7 +85,7 @@ pub fn raw_response(status: u16, content_type: &str, body: &str) -> Vec<u8> {
 }
 
 /// `%3A` and its like; anything that is no escape stays.
-pub fn percent_decode(text: &str) -> String {
+pub(super) fn percent_decode(text: &str) -> String {
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let [first, tail @ ..] = rest {
@@ -138,7 +138,7 @@ mod tests {
     #[test]
     fn bad_heads_are_refused() {
         assert_eq!(parse_head(b"nonsense\r\n\r\n"), Err(HttpError::Malformed));
-        assert_eq!(parse_head(&[b'a'; HEAD_BYTES_MAX + 1]), Err(HttpError::TooLong));
+        assert_eq!(parse_head(&vec![b'a'; HEAD_BYTES_MAX + 1]), Err(HttpError::TooLong));
         assert_eq!(percent_decode("a%2"), "a%2");
     }
 }

@@ -91,7 +91,7 @@ impl Config {
             api: listen("api-listen", flags.api_listen.as_deref().unwrap_or(":2470"))?,
             metrics: listen("metrics-listen", flags.metrics_listen.as_deref().unwrap_or(":2471"))?,
             admin_keys: flags.admin_key.clone(),
-            consumers_max: number("max-consumers", &flags.max_consumers, 10_000)?,
+            consumers_max: number("max-consumers", flags.max_consumers.as_deref(), 10_000)?,
             database: database(flags, &data_dir)?,
             log_dir: flags.persist_dir.as_ref().map_or_else(|| data_dir.join("log"), PathBuf::from),
             replay_window: time("replay-window", flags.replay_window.as_deref().unwrap_or("72h"))?,
@@ -115,10 +115,14 @@ impl Config {
             )?,
             initial_seq: initial_seq(flags)?,
             trusted_domains: trusted_domains(flags),
-            account_limit: number("default-account-limit", &flags.default_account_limit, 100)?,
+            account_limit: number(
+                "default-account-limit",
+                flags.default_account_limit.as_deref(),
+                100,
+            )?,
             new_hosts_per_day: number(
                 "new-hosts-per-day-limit",
-                &flags.new_hosts_per_day_limit,
+                flags.new_hosts_per_day_limit.as_deref(),
                 50,
             )?,
             crawl_enabled: !flags.disable_request_crawl,
@@ -127,7 +131,11 @@ impl Config {
             lenient: flags.lenient_sync_validation,
             sibling_relays: flags.sibling_relays.clone(),
             plc_url: plc_url(flags.plc_host.as_deref().unwrap_or("https://plc.directory"))?,
-            identities_max: number("ident-cache-size", &flags.ident_cache_size, 5_000_000)?,
+            identities_max: number(
+                "ident-cache-size",
+                flags.ident_cache_size.as_deref(),
+                5_000_000,
+            )?,
             shards: shards(flags)?,
             pin: pin(flags)?,
             driver: driver(flags)?,
@@ -162,7 +170,7 @@ fn database(flags: &Flags, data_dir: &std::path::Path) -> Result<DatabaseUrl, Co
 }
 
 fn initial_seq(flags: &Flags) -> Result<u64, ConfigError> {
-    let seq = number("initial-seq-number", &flags.initial_seq_number, 1)?;
+    let seq = number("initial-seq-number", flags.initial_seq_number.as_deref(), 1)?;
     // Consumers read sequence numbers as JavaScript numbers.
     if seq == 0 || seq >= 1 << 53 {
         return Err(fault("initial-seq-number", "expected a number from 1 to 2^53 - 1"));
@@ -197,7 +205,7 @@ fn plc_url(text: &str) -> Result<String, ConfigError> {
 
 fn shards(flags: &Flags) -> Result<Option<usize>, ConfigError> {
     let Some(_) = flags.shards else { return Ok(None) };
-    match number("shards", &flags.shards, 0)? {
+    match number("shards", flags.shards.as_deref(), 0)? {
         count @ 1..=256 => Ok(Some(count)),
         _ => Err(fault("shards", "expected a number from 1 to 256")),
     }
@@ -222,7 +230,7 @@ fn driver(flags: &Flags) -> Result<DriverChoice, ConfigError> {
 
 fn number<T: std::str::FromStr>(
     flag: &'static str,
-    text: &Option<String>,
+    text: Option<&str>,
     default: T,
 ) -> Result<T, ConfigError> {
     let Some(text) = text else { return Ok(default) };

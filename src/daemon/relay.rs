@@ -175,7 +175,7 @@ fn admin_keys(config: &Config) -> Result<Vec<String>, Fatal> {
                 .remedy("Give one with --admin-key")
         },
     )?;
-    let key: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let key = format!("{:032x}", u128::from_be_bytes(bytes));
     // Not through the log: its level may hide it, and its readers may be many.
     eprintln!(
         "relayered: no --admin-key (RELAY_ADMIN_KEY) was given. For this run it is:\n    \

@@ -50,8 +50,11 @@ fn describe(flag: &Flag, out: &mut String) {
         Kind::Value(name) | Kind::List(name) => format!(" {name}"),
         Kind::Switch | Kind::IgnoredValue | Kind::IgnoredSwitch => String::new(),
     };
-    let aliases: String = flag.aliases.iter().map(|alias| format!(" (or --{alias})")).collect();
-    let _ = writeln!(out, "    --{}{value}{aliases}", flag.name);
+    let _ = write!(out, "    --{}{value}", flag.name);
+    for alias in flag.aliases {
+        let _ = write!(out, " (or --{alias})");
+    }
+    out.push('\n');
     wrap(flag.help, INDENT, out);
     let again = if matches!(flag.kind, Kind::List(_)) { "; may be repeated" } else { "" };
     wrap(&format!("[{}; default {}{again}]", flag.env.join(", "), flag.default), INDENT, out);

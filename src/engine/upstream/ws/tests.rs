@@ -153,7 +153,7 @@ fn nothing_of_an_oversize_message_is_kept() {
     for _ in 0..OVERSIZE_BYTES_MAX >> 16 {
         assert_eq!(parser.next(&mut buffer), Ok(WsStep::More { wanted: 1 }));
         assert!(buffer.is_empty());
-        buffer.extend_from_slice(&[0; 1 << 16]);
+        buffer.extend_from_slice(&vec![0; 1 << 16]);
     }
     assert!(buffer.capacity() < 1 << 20);
     assert_eq!(parser.next(&mut buffer), Ok(WsStep::Message(WsMessage::TooLarge)));
