@@ -1,5 +1,8 @@
 //! Verdicts against the oracles `k256` and `p256`, on random and on chosen input.
 
+mod verifier;
+mod wycheproof;
+
 use proptest::prelude::*;
 
 use crate::{

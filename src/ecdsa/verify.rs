@@ -1,8 +1,6 @@
 //! Verification of one signature, and of all signatures of a turn.
 
-use sha2::{Digest, Sha256};
-
-use crate::{Curve, VerifyingKey, key::Point};
+use crate::{Curve, VerifyingKey, library, verifier::process_verifier};
 
 /// One signature to check.
 #[derive(Clone, Copy, Debug)]
@@ -35,30 +33,13 @@ pub fn is_low_s(curve: Curve, signature: &[u8; 64]) -> bool {
 
 /// Whether `signature` (`r‖s`) is the key's signature of the message, with low `s`.
 pub fn verify(key: &VerifyingKey, message: &[u8], signature: &[u8; 64]) -> bool {
-    if !is_low_s(key.curve(), signature) {
-        return false;
-    }
-    match &key.0 {
-        Point::K256(point) => {
-            let Ok(signature) = secp256k1::ecdsa::Signature::from_compact(signature) else {
-                return false;
-            };
-            let digest = secp256k1::Message::from_digest(Sha256::digest(message).into());
-            secp256k1::ecdsa::verify(&signature, digest, point).is_ok()
-        }
-        Point::P256(point) => ring::signature::UnparsedPublicKey::new(
-            &ring::signature::ECDSA_P256_SHA256_FIXED,
-            point,
-        )
-        .verify(message, signature)
-        .is_ok(),
-    }
+    library::verify(&Check { key, message, signature })
 }
 
-/// Checks all signatures and leaves one verdict for each in `verdicts`, in the same order.
+/// Checks all signatures and leaves one verdict for each in `verdicts`, in the same order, with the
+/// process's verifier (see [`crate::prepare`]).
 ///
 /// What was in `verdicts` is dropped; its room is used again.
 pub fn verify_batch(checks: &[Check<'_>], verdicts: &mut Vec<bool>) {
-    verdicts.clear();
-    verdicts.extend(checks.iter().map(|check| verify(check.key, check.message, check.signature)));
+    process_verifier().verify_batch(checks, verdicts);
 }

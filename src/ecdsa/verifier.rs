@@ -1,0 +1,301 @@
+//! Batches of signatures: those of secp256k1 go through the lanes where the CPU has them, as long as
+//! the lanes agree with the library.
+//!
+//! Lanes are taken for [`LANES_MIN`] signatures of secp256k1 and more; a lone one, P-256, and what
+//! the lanes leave undecided go to the library. Three nets lie below the lanes: a self-test at start;
+//! an audit, in which one group in [`Settings::audit_every`] is verified by the library as well; and
+//! the library's word in every case of doubt. If a difference is found, the library's verdict stands,
+//! the lanes are not used again, and the difference is kept to be told.
+//!
+//! Limits: groups of 64 signatures; nothing is allocated, the working lies on the stack.
+
+use std::{
+    fmt,
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) use crate::lanes;
+use crate::{
+    Check, VerifyingKey,
+    key::Point,
+    library::{self, Item},
+    self_test::passes_self_test,
+};
+#[cfg(not(target_arch = "x86_64"))]
+pub(crate) use no_lanes as lanes;
+
+/// From how many signatures on a vector of eight, some lanes of it empty, is faster than the
+/// library: it takes as long as one and a half of the library's at most.
+const LANES_MIN: usize = 2;
+
+/// Who verifies signatures.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Signatures {
+    /// Lanes where the CPU has them and they pass the self-test.
+    #[default]
+    Auto,
+    /// The libraries only.
+    Library,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    pub signatures: Signatures,
+    /// One group of signatures in so many is verified by the library as well; 0: none.
+    pub audit_every: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { signatures: Signatures::Auto, audit_every: 1024 }
+    }
+}
+
+/// What verifies batches, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InUse {
+    /// Eight signatures of secp256k1 at once, AVX-512 IFMA.
+    Lanes,
+    /// The library, as the settings say.
+    LibraryChosen,
+    /// The library, as the CPU lacks what the lanes need.
+    LibraryNoLanes,
+    /// The library, as the lanes did not pass their self-test.
+    LibrarySelfTest,
+    /// The library, as the lanes differed from it in an audit.
+    LibraryAlarm,
+}
+
+impl fmt::Display for InUse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Lanes => "lanes (AVX-512 IFMA)",
+            Self::LibraryChosen => "library (as chosen)",
+            Self::LibraryNoLanes => "library (the CPU has no AVX-512 IFMA)",
+            Self::LibrarySelfTest => "library (the lanes FAILED their self-test)",
+            Self::LibraryAlarm => "library (the lanes DIFFERED from it)",
+        })
+    }
+}
+
+/// A signature on which lanes and library differed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    pub key: VerifyingKey,
+    /// SHA-256 of the message.
+    pub digest: [u8; 32],
+    pub signature: [u8; 64],
+    /// The lanes' verdict; the library's is the opposite, and the one that was given.
+    pub lanes: bool,
+}
+
+/// How a verifier has fared since it was made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    pub in_use: InUse,
+    /// Groups that lanes have verified, and those of them that the library has verified as well.
+    pub groups: u64,
+    pub audits: u64,
+    /// Signatures on which lanes and library differed: an alarm if not 0.
+    pub differences: u64,
+    /// The first of them.
+    pub first_difference: Option<Difference>,
+    /// Lanes of the whole process that met an exceptional case, and that the library decided.
+    pub recomputed: u64,
+}
+
+/// Verifies batches as its settings say.
+pub struct Verifier {
+    kernel: Option<lanes::Kernel>,
+    /// Without a kernel, why.
+    reason: InUse,
+    audit_every: u64,
+    alarmed: AtomicBool,
+    groups: AtomicU64,
+    audits: AtomicU64,
+    differences: AtomicU64,
+    first_difference: OnceLock<Difference>,
+}
+
+impl Verifier {
+    /// Looks at the CPU, makes the tables (some tens of milliseconds) and tests the lanes.
+    pub fn new(settings: Settings) -> Self {
+        match settings.signatures {
+            Signatures::Library => Self::of(None, InUse::LibraryChosen, settings),
+            Signatures::Auto => match lanes::kernel() {
+                None => Self::of(None, InUse::LibraryNoLanes, settings),
+                Some(kernel) => Self::tested(kernel, settings),
+            },
+        }
+    }
+
+    /// With this kernel if it passes the self-test.
+    pub(crate) fn tested(kernel: lanes::Kernel, settings: Settings) -> Self {
+        if passes_self_test(kernel) {
+            Self::of(Some(kernel), InUse::Lanes, settings)
+        } else {
+            Self::of(None, InUse::LibrarySelfTest, settings)
+        }
+    }
+
+    pub(crate) fn of(kernel: Option<lanes::Kernel>, reason: InUse, settings: Settings) -> Self {
+        Self {
+            kernel,
+            reason,
+            audit_every: settings.audit_every,
+            alarmed: AtomicBool::new(false),
+            groups: AtomicU64::new(0),
+            audits: AtomicU64::new(0),
+            differences: AtomicU64::new(0),
+            first_difference: OnceLock::new(),
+        }
+    }
+
+    /// Checks all signatures and leaves one verdict for each in `verdicts`, in the same order.
+    ///
+    /// What was in `verdicts` is dropped; its room is used again.
+    pub fn verify_batch(&self, checks: &[Check<'_>], verdicts: &mut Vec<bool>) {
+        verdicts.clear();
+        verdicts.resize(checks.len(), false);
+        let mut group = None;
+        for (place, check) in checks.iter().enumerate() {
+            match (&check.key.0, self.lanes()) {
+                (Point::K256(key), Some(kernel)) => {
+                    let item = Item::new(key, check.message, check.signature);
+                    let group = group.get_or_insert_with(|| Group::new(item));
+                    group.push(place, item);
+                    if group.is_full() {
+                        self.verify_group(kernel, group, verdicts);
+                    }
+                }
+                _ => verdicts[place] = library::verify(check),
+            }
+        }
+        if let (Some(group), Some(kernel)) = (&mut group, self.kernel) {
+            self.verify_group(kernel, group, verdicts);
+        }
+    }
+
+    pub fn status(&self) -> Status {
+        Status {
+            in_use: if self.alarmed() { InUse::LibraryAlarm } else { self.reason },
+            groups: self.groups.load(Ordering::Relaxed),
+            audits: self.audits.load(Ordering::Relaxed),
+            differences: self.differences.load(Ordering::Relaxed),
+            first_difference: self.first_difference.get().cloned(),
+            recomputed: lanes::RECOMPUTED.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Whether an audit has found a difference. Cheap.
+    pub fn alarmed(&self) -> bool {
+        self.alarmed.load(Ordering::Relaxed)
+    }
+
+    fn lanes(&self) -> Option<lanes::Kernel> {
+        self.kernel.filter(|_| !self.alarmed())
+    }
+
+    /// Gives the group's verdicts and empties it.
+    fn verify_group(&self, kernel: lanes::Kernel, group: &mut Group<'_>, verdicts: &mut [bool]) {
+        let items = &group.items[..group.len];
+        let mut found = [false; lanes::GROUP];
+        let found = &mut found[..group.len];
+        if group.len < LANES_MIN || self.alarmed() {
+            library::verify_items(items, found);
+        } else {
+            kernel(items, found);
+            let turn = self.groups.fetch_add(1, Ordering::Relaxed);
+            if self.audit_every > 0 && turn % self.audit_every == self.audit_every - 1 {
+                self.audit(items, found);
+            }
+        }
+        for (place, verdict) in group.places.iter().zip(found) {
+            verdicts[*place as usize] = *verdict;
+        }
+        group.len = 0;
+    }
+
+    /// Holds the verdicts against the library's, which replace them.
+    fn audit(&self, items: &[Item<'_>], verdicts: &mut [bool]) {
+        self.audits.fetch_add(1, Ordering::Relaxed);
+        for (item, verdict) in items.iter().zip(verdicts) {
+            let lanes = *verdict;
+            *verdict = library::verify_item(item);
+            if *verdict != lanes {
+                // The first one wins; others are only counted.
+                self.first_difference.get_or_init(|| Difference {
+                    key: VerifyingKey(Point::K256(*item.key)),
+                    digest: item.digest,
+                    signature: *item.signature,
+                    lanes,
+                });
+                self.differences.fetch_add(1, Ordering::Relaxed);
+                self.alarmed.store(true, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+/// Signatures of secp256k1 on their way through the lanes, and their places in the batch.
+struct Group<'a> {
+    items: [Item<'a>; lanes::GROUP],
+    places: [u32; lanes::GROUP],
+    len: usize,
+}
+
+impl<'a> Group<'a> {
+    /// Empty; `filler` lies in the unused room.
+    fn new(filler: Item<'a>) -> Self {
+        Self { items: [filler; lanes::GROUP], places: [0; lanes::GROUP], len: 0 }
+    }
+
+    fn is_full(&self) -> bool {
+        self.len == lanes::GROUP
+    }
+
+    fn push(&mut self, place: usize, item: Item<'a>) {
+        self.items[self.len] = item;
+        self.places[self.len] = place as u32;
+        self.len += 1;
+    }
+}
+
+static PROCESS: OnceLock<Verifier> = OnceLock::new();
+
+/// Prepares what [`crate::verify_batch`] uses, before anything waits for it: looks at the CPU, makes
+/// the tables, tests the lanes. Tells what is in use.
+///
+/// The first call in a process decides; without one the first batch prepares the default.
+pub fn prepare(settings: Settings) -> InUse {
+    PROCESS.get_or_init(|| Verifier::new(settings)).status().in_use
+}
+
+/// How the signatures of this process have fared.
+pub fn status() -> Status {
+    process_verifier().status()
+}
+
+pub(crate) fn process_verifier() -> &'static Verifier {
+    PROCESS.get_or_init(|| Verifier::new(Settings::default()))
+}
+
+/// In place of the lanes on other CPUs.
+#[cfg(not(target_arch = "x86_64"))]
+mod no_lanes {
+    use std::sync::atomic::AtomicU64;
+
+    use crate::library::Item;
+
+    pub(crate) const GROUP: usize = 64;
+    pub(crate) static RECOMPUTED: AtomicU64 = AtomicU64::new(0);
+    pub(crate) type Kernel = fn(&[Item<'_>], &mut [bool]);
+
+    pub(crate) fn kernel() -> Option<Kernel> {
+        None
+    }
+}
