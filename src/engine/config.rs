@@ -78,8 +78,9 @@ impl Default for Limits {
             parked_wait: Duration::from_mins(1),
             identity_ttl: Duration::from_hours(24),
             parked_bytes_max: 256 << 20,
-            mesh: RingLimits { items: 1 << 12, bytes: 16 << 20 },
-            verified: RingLimits { items: 1 << 12, bytes: 16 << 20 },
+            // Small enough that what was read is still in the processor's cache when it is verified.
+            mesh: RingLimits { items: 1 << 10, bytes: 256 << 10 },
+            verified: RingLimits { items: 1 << 10, bytes: 512 << 10 },
         }
     }
 }

@@ -9,7 +9,7 @@
 //! which no other reference exists, and it is not `Clone`.
 
 use std::{
-    alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error},
+    alloc::{Layout, alloc, dealloc, handle_alloc_error},
     ops::{Deref, Range},
     ptr::NonNull,
     slice,
@@ -44,8 +44,11 @@ impl Chunk {
         let capacity = capacity.max(1);
         let layout = Self::layout(capacity);
         // SAFETY: the layout has at least one byte.
-        let bytes = unsafe { alloc_zeroed(layout) };
+        let bytes = unsafe { alloc(layout) };
         let Some(bytes) = NonNull::new(bytes) else { handle_alloc_error(layout) };
+        // Written rather than asked for as zeros: the pages are there before the first event.
+        // SAFETY: freshly allocated with this capacity.
+        unsafe { bytes.write_bytes(0, capacity) };
         Self { base, bytes, capacity, published: AtomicUsize::new(0) }
     }
 

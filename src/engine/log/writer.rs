@@ -3,7 +3,6 @@
 use std::{
     fs::File,
     io,
-    mem::take,
     ops::Range,
     sync::{
         Arc,
@@ -101,13 +100,17 @@ impl LogWriter {
         next_seq: RelaySeq,
         lock: File,
     ) -> Self {
+        // Memory that is new to the process costs more than all else that is done with an event.
+        let spare = (0..config.chunks_in_memory)
+            .map(|_| OpenChunk::new(LogPos(0), config.chunk_bytes).seal())
+            .collect();
         Self {
             shared,
             config,
             lease,
             next_seq,
             chunk: None,
-            spare: Vec::new(),
+            spare,
             segment: None,
             made: None,
             staged: Staged::default(),
@@ -418,17 +421,18 @@ impl LogWriter {
     /// A chunk from the spares if one is free and large enough, else a fresh one.
     fn new_chunk(&mut self, base: LogPos, len: usize) -> OpenChunk {
         let capacity = self.config.chunk_bytes.max(len);
-        // What was replaced in the list may still be held by a reader for a moment.
-        for spare in take(&mut self.spare) {
-            if spare.capacity() < capacity || spare.capacity() > self.config.chunk_bytes {
-                continue;
-            }
-            match OpenChunk::reuse(spare, base) {
-                Ok(open) => return open,
-                Err(spare) => self.spare.push(spare),
+        let chunk_bytes = self.config.chunk_bytes;
+        self.spare.retain(|spare| spare.capacity() == chunk_bytes);
+        if capacity == chunk_bytes {
+            // What was replaced in the list may still be held by a reader for a moment.
+            for _ in 0..self.spare.len() {
+                match OpenChunk::reuse(self.spare.swap_remove(0), base) {
+                    Ok(open) => return open,
+                    Err(spare) => self.spare.push(spare),
+                }
             }
         }
-        self.spare.truncate(2);
+        self.spare.truncate(self.config.chunks_in_memory);
         OpenChunk::new(base, capacity)
     }
 
