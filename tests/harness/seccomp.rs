@@ -3,7 +3,7 @@
 use std::{io, os::unix::process::CommandExt, process::Command};
 
 /// Lets the command start without `io_uring_setup`, `_enter` and `_register`: they fail with EPERM.
-pub fn forbid_io_uring(command: &mut Command) {
+pub(crate) fn forbid_io_uring(command: &mut Command) {
     // SAFETY: between fork and exec only prctl is called, on memory that lives in this frame.
     unsafe {
         command.pre_exec(install_filter);
