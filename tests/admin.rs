@@ -108,3 +108,16 @@ fn public_requests_to_crawl_can_be_switched_off() {
     assert_eq!(reply.status, 403, "{reply:?}");
     relay.add_host(&pds);
 }
+
+#[test]
+fn the_dashboard_is_part_of_the_binary() {
+    let plc = FakePlc::start();
+    let relay = Relay::start(&plc, &[]);
+    let page = relay.get("/dash/");
+    assert_eq!(page.status, 200);
+    assert!(page.headers["content-type"].starts_with("text/html"), "{page:?}");
+    for file in ["/dash/dash.js", "/dash/dash.css"] {
+        assert!(page.body.contains(file));
+        assert_eq!(relay.get(file).status, 200, "{file}");
+    }
+}

@@ -6,6 +6,7 @@
 mod admin;
 mod auth;
 mod consumer;
+mod dash;
 mod params;
 mod reply;
 pub(crate) mod server;
@@ -107,6 +108,7 @@ fn routes(shared: Shared) -> Router {
         .route("/xrpc/com.atproto.sync.getLatestCommit", get(xrpc::get_latest_commit))
         .route("/xrpc/com.atproto.sync.getRepo", get(xrpc::get_repo))
         .route("/xrpc/{*method}", axum::routing::any(xrpc::unknown_method))
+        .merge(dash::routes())
         .nest("/admin", admin)
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
