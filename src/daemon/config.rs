@@ -8,7 +8,7 @@ use std::{
 
 use control::store::DatabaseUrl;
 
-use crate::args::{Flags, parse_bool};
+use crate::args::{self, Flags, parse_bool};
 
 /// An address to listen on; `ip` of `None` is all interfaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,10 +74,15 @@ pub(crate) struct LogOutput {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("--{flag}: {problem}")]
+#[error("--{flag} ({}): {problem}", variables(flag))]
 pub(crate) struct ConfigError {
     flag: &'static str,
     problem: String,
+}
+
+/// The flag's environment variables, any of which may have set it.
+fn variables(flag: &str) -> String {
+    args::find(flag).map_or_else(String::new, |flag| flag.env.join(", "))
 }
 
 fn fault(flag: &'static str, problem: impl Into<String>) -> ConfigError {
@@ -149,7 +154,9 @@ impl LogOutput {
         let format = match flags.log_format.as_deref().map(str::to_ascii_lowercase).as_deref() {
             None | Some("text") => LogFormat::Text,
             Some("json") => LogFormat::Json,
-            Some(_) => return Err(fault("log-format", "expected text or json")),
+            Some(other) => {
+                return Err(fault("log-format", format!("{other:?} is neither text nor json")));
+            }
         };
         let text = flags.log_level.as_deref().unwrap_or("info");
         // The variables for this are shared with other programs, which have other words.
@@ -224,7 +231,7 @@ fn driver(flags: &Flags) -> Result<DriverChoice, ConfigError> {
         None | Some("auto") => Ok(DriverChoice::Auto),
         Some("uring" | "io_uring") => Ok(DriverChoice::Uring),
         Some("epoll") => Ok(DriverChoice::Epoll),
-        Some(_) => Err(fault("driver", "expected auto, uring or epoll")),
+        Some(other) => Err(fault("driver", format!("{other:?} is not auto, uring or epoll"))),
     }
 }
 

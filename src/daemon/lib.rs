@@ -7,6 +7,7 @@ mod args;
 mod config;
 mod env;
 mod fatal;
+mod files;
 mod log;
 mod relay;
 mod signals;
@@ -14,7 +15,7 @@ mod signals;
 use std::{io::Write, path::Path, process::ExitCode};
 
 use crate::{
-    args::Invocation,
+    args::{ArgsError, Invocation},
     config::{Config, LogOutput},
     env::Layers,
     fatal::{Code, Fatal},
@@ -37,7 +38,14 @@ pub fn main_with_args(args: &[String]) -> ExitCode {
 
 fn invoke(args: &[String]) -> Result<(), Fatal> {
     let env = Layers::load(Path::new(".env")).map_err(|error| Fatal::of(Code::Config, &error))?;
-    match args::parse(args, &env).map_err(|error| Fatal::of(Code::Usage, &error))? {
+    let faulty_args = |error: ArgsError| {
+        let code = match error {
+            ArgsError::Usage(_) => Code::Usage,
+            ArgsError::Value(_) => Code::Config,
+        };
+        Fatal::of(code, &error)
+    };
+    match args::parse(args, &env).map_err(faulty_args)? {
         Invocation::Print(text) => {
             // Who closes the pipe has read enough.
             let _ = std::io::stdout().write_all(text.as_bytes());

@@ -34,7 +34,7 @@ use tokio::sync::watch;
 use crate::{
     config::{Config, DriverChoice, Listen},
     fatal::{Code, Fatal},
-    signals,
+    files, signals,
 };
 
 /// For the data plane to drain, sync and close; together with the next below five seconds.
@@ -61,8 +61,9 @@ pub(crate) fn run(config: Config) -> Result<(), Fatal> {
         "relayered starts"
     );
     if !config.sibling_relays.is_empty() {
-        tracing::warn!("--sibling-relays: changes are not passed on to siblings yet");
+        tracing::warn!("--sibling-relays: this version passes nothing on to siblings");
     }
+    files::raise_limit(config.consumers_max);
     let api = bind(config.api, "--api-listen")?;
     let metrics = bind(config.metrics, "--metrics-listen")?;
     let recorder = Recorder::install().map_err(|error| Fatal::of(Code::Software, &error))?;
@@ -165,8 +166,10 @@ fn control_config(
 
 /// The configured keys, or a random one, which is told once.
 fn admin_keys(config: &Config) -> Result<Vec<String>, Fatal> {
-    if !config.admin_keys.is_empty() {
-        return Ok(config.admin_keys.clone());
+    let keys: Vec<String> =
+        config.admin_keys.iter().filter(|key| !key.is_empty()).cloned().collect();
+    if !keys.is_empty() {
+        return Ok(keys);
     }
     let mut bytes = [0_u8; 16];
     fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes)).map_err(

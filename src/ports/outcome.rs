@@ -35,8 +35,7 @@ impl EventKind {
 
 macro_rules! reasons {
     ($($(#[$doc:meta])* $name:ident => $label:literal,)*) => {
-        /// Why a frame was not forwarded. The label is the metric's label, the text in the admin
-        /// API and the field in the log.
+        /// Why a frame was not forwarded. The label is that of the metric.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[repr(u8)]
         pub enum RefusalReason { $($(#[$doc])* $name,)* }

@@ -28,7 +28,7 @@ impl DatabaseUrl {
             {
                 Err(refused(
                     text,
-                    "PostgreSQL support is not built in yet; \
+                    "this version has no PostgreSQL support; \
                      use sqlite://PATH or leave --db-url (DATABASE_URL) out",
                 ))
             }
@@ -83,7 +83,7 @@ mod tests {
             "postgres=host=db password=secret",
         ] {
             let message = DatabaseUrl::parse(text).unwrap_err().to_string();
-            assert!(message.contains("not built in yet"), "{message}");
+            assert!(message.contains("no PostgreSQL support"), "{message}");
             assert!(!message.contains("secret"), "{message}");
         }
         assert!(DatabaseUrl::parse("mysql://x").is_err());

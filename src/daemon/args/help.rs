@@ -11,6 +11,7 @@ const HEAD: &str = "\
 relayered: an AT Protocol relay. Many PDS hosts in, one verified firehose out.
 
 Usage: relayered [serve] [FLAGS]
+       relayered --help | --version
 
 Every flag can also be given as an environment variable, or in a file `.env` in the working
 directory. Flags win over the environment, the environment over the file. Times are written as
@@ -41,7 +42,10 @@ pub(super) fn text() -> String {
             describe(flag, &mut out);
         }
     }
-    out.push_str("\nExit codes: 0 stopped in order, 64 usage, 78 configuration, 70 fault.\n");
+    out.push_str(
+        "\nExit codes: 0 stopped in order, 64 wrong usage, 70 fault, 78 wrong configuration.\n\
+         SIGTERM and SIGINT stop it in order, a second one at once.\n",
+    );
     out
 }
 

@@ -7,6 +7,7 @@ mod table;
 
 use argh::FromArgs;
 
+pub(crate) use self::table::find;
 use self::table::{Flag, Kind};
 use crate::env::Env;
 
@@ -88,12 +89,19 @@ pub(crate) enum Invocation {
     },
 }
 
+/// What is wrong with the command line or the environment.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub(crate) struct UsageError(String);
+pub(crate) enum ArgsError {
+    /// It can't be read.
+    #[error("{0}. See relayered --help")]
+    Usage(String),
+    /// It can be read, and holds a value that is none.
+    #[error("{0}")]
+    Value(String),
+}
 
 /// Reads the command line (without the program's name) and the environment.
-pub(crate) fn parse(args: &[String], env: &impl Env) -> Result<Invocation, UsageError> {
+pub(crate) fn parse(args: &[String], env: &impl Env) -> Result<Invocation, ArgsError> {
     let mut given = Given::default();
     if let Some(text) = given.take_args(args)? {
         return Ok(Invocation::Print(text));
@@ -107,7 +115,7 @@ pub(crate) fn parse(args: &[String], env: &impl Env) -> Result<Invocation, Usage
     }
     let canonical: Vec<&str> = given.canonical.iter().map(String::as_str).collect();
     let flags = Flags::from_args(&["relayered"], &canonical)
-        .map_err(|exit| UsageError(exit.output.trim().to_owned()))?;
+        .map_err(|exit| ArgsError::Usage(exit.output.trim().to_owned()))?;
     Ok(Invocation::Serve { flags: Box::new(flags), ignored: given.ignored })
 }
 
@@ -125,7 +133,7 @@ impl Given {
     }
 
     /// Takes the whole command line; returns text to print if that is all that is asked for.
-    fn take_args(&mut self, args: &[String]) -> Result<Option<String>, UsageError> {
+    fn take_args(&mut self, args: &[String]) -> Result<Option<String>, ArgsError> {
         let mut rest = args.iter();
         let mut subcommand = None;
         while let Some(arg) = rest.next() {
@@ -142,20 +150,22 @@ impl Given {
                 Some((name, value)) => (name, Some(value.to_owned())),
                 None => (text, None),
             };
-            let flag = table::find(name).ok_or_else(|| unknown(name))?;
+            let flag = find(name).ok_or_else(|| unknown(name))?;
             let value = match (flag.kind, inline) {
                 (Kind::Switch | Kind::IgnoredSwitch, inline) => inline,
                 (_, Some(inline)) => Some(inline),
-                (_, None) => Some(rest.next().cloned().ok_or_else(|| {
-                    UsageError(format!("--{name} needs a value. See relayered --help"))
-                })?),
+                (_, None) => Some(
+                    rest.next()
+                        .cloned()
+                        .ok_or_else(|| ArgsError::Usage(format!("--{name} needs a value")))?,
+                ),
             };
             self.push(flag, &format!("--{name}"), value)?;
         }
         Ok(None)
     }
 
-    fn take_env(&mut self, flag: &'static Flag, name: &str, text: &str) -> Result<(), UsageError> {
+    fn take_env(&mut self, flag: &'static Flag, name: &str, text: &str) -> Result<(), ArgsError> {
         if let Kind::List(_) = flag.kind {
             for item in text.split(',').map(str::trim).filter(|item| !item.is_empty()) {
                 self.push(flag, name, Some(item.to_owned()))?;
@@ -170,7 +180,7 @@ impl Given {
         flag: &'static Flag,
         source: &str,
         value: Option<String>,
-    ) -> Result<(), UsageError> {
+    ) -> Result<(), ArgsError> {
         let seen = self.has(flag.name);
         self.names.push(flag.name);
         let long = format!("--{}", flag.name);
@@ -178,7 +188,8 @@ impl Given {
             Kind::IgnoredValue | Kind::IgnoredSwitch => self.ignored.push(source.to_owned()),
             Kind::Switch => {
                 let on = value.as_deref().map_or(Some(true), parse_bool).ok_or_else(|| {
-                    UsageError(format!("{source} is true or false, not {:?}", value.as_deref()))
+                    let text = value.as_deref().unwrap_or_default();
+                    ArgsError::Value(format!("{source}: {text:?} is neither true nor false"))
                 })?;
                 self.canonical.retain(|arg| *arg != long);
                 if on {
@@ -212,32 +223,33 @@ pub(crate) fn parse_bool(text: &str) -> Option<bool> {
     }
 }
 
-fn check_subcommand(arg: &str, seen: &mut Option<String>) -> Result<(), UsageError> {
+fn check_subcommand(arg: &str, seen: &mut Option<String>) -> Result<(), ArgsError> {
     if arg.starts_with('-') && arg.len() > 1 {
-        return Err(UsageError(format!("unknown flag {arg}; flags have two dashes. See --help")));
+        return Err(ArgsError::Usage(format!("unknown flag {arg}; flags have two dashes")));
     }
     if let Some(before) = seen {
-        return Err(UsageError(format!("{arg:?} behind {before:?}: one command at a time")));
+        return Err(ArgsError::Usage(format!("{arg:?} behind {before:?}: one command at a time")));
     }
     if arg != "serve" {
-        return Err(UsageError(format!(
-            "unknown command {arg:?}; relayered has one command so far, serve, which is also what \
-             it does without any"
+        return Err(ArgsError::Usage(format!(
+            "unknown command {arg:?}; the one command is serve, which is also what relayered does \
+             without any"
         )));
     }
     *seen = Some(arg.to_owned());
     Ok(())
 }
 
-/// Names the flag that was meant, as far as one can tell.
-fn unknown(name: &str) -> UsageError {
+/// Names the flag that was meant, unless none is like it.
+fn unknown(name: &str) -> ArgsError {
     let names = table::all().flat_map(|flag| std::iter::once(&flag.name).chain(flag.aliases));
-    let nearest = names.min_by_key(|known| distance(name, known));
-    UsageError(match nearest {
-        Some(nearest) => {
-            format!("unknown flag --{name}; the nearest is --{nearest}. See relayered --help")
-        }
-        None => format!("unknown flag --{name}. See relayered --help"),
+    let near = names
+        .map(|known| (distance(name, known), *known))
+        .filter(|(distance, known)| *distance * 2 <= known.len().max(name.len()) + 2)
+        .min();
+    ArgsError::Usage(match near {
+        Some((_, near)) => format!("unknown flag --{name}; the nearest is --{near}"),
+        None => format!("unknown flag --{name}"),
     })
 }
 

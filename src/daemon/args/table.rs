@@ -96,8 +96,8 @@ pub(crate) const GROUPS: &[Group] = &[
                 ["DATABASE_URL"],
                 Value("URL"),
                 "sqlite://DATA_DIR/relayered.sqlite",
-                "`sqlite://PATH`, `sqlite:///absolute/path` or `sqlite=PATH`. PostgreSQL support \
-                 is not built in yet."
+                "`sqlite://PATH`, `sqlite:///absolute/path` or `sqlite=PATH`. This version has no \
+                 PostgreSQL support."
             ),
             flag!(
                 "max-db-conn" | "max-metadb-connections",
@@ -138,7 +138,7 @@ pub(crate) const GROUPS: &[Group] = &[
                 "log-memory",
                 ["RELAY_LOG_MEMORY"],
                 Value("SIZE"),
-                "from the machine",
+                "64MiB",
                 "The newest part of the event log that is served from memory."
             ),
             flag!(
@@ -147,7 +147,7 @@ pub(crate) const GROUPS: &[Group] = &[
                 Value("TIME"),
                 "100ms",
                 "How often the event log is synced to disk. Power loss costs at most this much; \
-                 it is fetched again from the hosts."
+                 it is fetched again from the hosts. 0 syncs every batch before it is sent."
             ),
             flag!(
                 "initial-seq-number",
@@ -218,8 +218,8 @@ pub(crate) const GROUPS: &[Group] = &[
                 ["RELAY_SIBLING_RELAYS", "RELAY_NEXT_CRAWLER"],
                 List("URL"),
                 "none",
-                "Relays to pass admin changes and crawl requests on to. Taken, but not passed on \
-                 yet."
+                "Relays to pass admin changes and crawl requests on to. This version takes the \
+                 list and passes nothing on."
             ),
         ],
     },
@@ -249,16 +249,10 @@ pub(crate) const GROUPS: &[Group] = &[
                 "shards",
                 ["RELAY_SHARDS"],
                 Value("N"),
-                "from the machine",
+                "one for each core",
                 "Threads that read hosts, verify events and serve consumers."
             ),
-            flag!(
-                "pin",
-                ["RELAY_PIN"],
-                Value("BOOL"),
-                "from the machine",
-                "Pin each thread to a core."
-            ),
+            flag!("pin", ["RELAY_PIN"], Value("BOOL"), "true", "Bind each shard to a core."),
             flag!(
                 "driver",
                 ["RELAY_DRIVER"],

@@ -3,7 +3,7 @@ use std::collections::HashMap;
 use super::*;
 use crate::env::Layers;
 
-fn run(args: &str, env: &[(&str, &str)]) -> Result<Invocation, UsageError> {
+fn run(args: &str, env: &[(&str, &str)]) -> Result<Invocation, ArgsError> {
     let args: Vec<String> = args.split_ascii_whitespace().map(str::to_owned).collect();
     let layer: HashMap<String, String> =
         env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
@@ -48,7 +48,9 @@ fn switches_can_be_switched_off_again() {
     assert!(flags("", &on).allow_insecure_hosts);
     assert!(!flags("--allow-insecure-hosts=false", &on).allow_insecure_hosts);
     assert!(!flags("", &[("RELAY_ALLOW_INSECURE_HOSTS", "0")]).allow_insecure_hosts);
-    assert!(run("", &[("RELAY_ALLOW_INSECURE_HOSTS", "maybe")]).is_err());
+    let error = run("", &[("RELAY_ALLOW_INSECURE_HOSTS", "maybe")]).unwrap_err();
+    let text = r#"RELAY_ALLOW_INSECURE_HOSTS: "maybe" is neither true nor false"#;
+    assert_eq!(error, ArgsError::Value(text.into()));
 }
 
 #[test]
@@ -68,10 +70,13 @@ fn errors_say_what_was_meant() {
         ("pull-hosts", "unknown command"),
         ("serve extra", "one command"),
         ("-x", "two dashes"),
+        ("--listen :1", "--api-listen"),
     ] {
         let error = run(args, &[]).unwrap_err().to_string();
         assert!(error.contains(hint), "{args}: {error}");
     }
+    let error = run("--zzzzzzzzzzzz", &[]).unwrap_err().to_string();
+    assert!(!error.contains("nearest"), "{error}");
 }
 
 #[test]

@@ -57,7 +57,8 @@ pub struct LogConfig {
     pub chunk_bytes: usize,
     /// Consumers further behind than this many chunks are served from the files.
     pub chunks_in_memory: usize,
-    /// How long an event may be visible before it is synced to disk. Zero: never.
+    /// How long an event may be visible before it is synced to disk. Zero: every batch is synced
+    /// before it is shown.
     pub sync_interval: Duration,
     /// Events older than this may go.
     pub replay_window: Duration,
