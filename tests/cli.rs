@@ -101,10 +101,13 @@ fn every_flag_of_the_readme_is_in_the_help_with_its_variables() {
     }
 }
 
+/// Arguments, variables, the exit code, and what must be said.
+type Mistake<'a> = (&'a [&'a str], &'a [(&'a str, &'a str)], i32, &'a [&'a str]);
+
 #[test]
 fn mistakes_are_named_and_have_their_exit_codes() {
     let postgres = "postgres://relay:secret@db/relay";
-    let cases: &[(&[&str], &[(&str, &str)], i32, &[&str])] = &[
+    let cases: &[Mistake<'_>] = &[
         (&["--api-listn", ":1"], &[], USAGE, &["--api-listn", "nearest is --api-listen"]),
         (&["--api-listen"], &[], USAGE, &["--api-listen needs a value"]),
         (&["-x"], &[], USAGE, &["-x", "two dashes"]),

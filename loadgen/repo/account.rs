@@ -76,10 +76,6 @@ impl Account {
         &self.handle
     }
 
-    pub fn set_handle(&mut self, handle: &str) {
-        handle.clone_into(&mut self.handle);
-    }
-
     pub fn curve(&self) -> Curve {
         self.key.curve()
     }
@@ -90,11 +86,6 @@ impl Account {
 
     pub fn verifying_key(&self) -> VerifyingKey {
         self.key.verifying_key()
-    }
-
-    /// Signs with this key from now on, as after a rotation.
-    pub fn set_signing_key(&mut self, key: SigningKey) {
-        self.key = key;
     }
 
     /// The DID document with the present key and handle; `pds` is a URL without a path.
@@ -252,10 +243,8 @@ pub fn commit_block(key: &SigningKey, did: &str, rev: &str, data: &Cid) -> Vec<u
 fn commit_object(did: &str, rev: &str, data: &Cid, signature: Option<&[u8; 64]>) -> Vec<u8> {
     let mut out = Vec::with_capacity(256);
     cbor::map(5 + usize::from(signature.is_some()), &mut out);
-    cbor::text("did", &mut out);
-    cbor::text(did, &mut out);
-    cbor::text("rev", &mut out);
-    cbor::text(rev, &mut out);
+    cbor::text_field("did", did, &mut out);
+    cbor::text_field("rev", rev, &mut out);
     if let Some(signature) = signature {
         cbor::text("sig", &mut out);
         cbor::bytes(signature, &mut out);

@@ -57,6 +57,12 @@ pub fn text(value: &str, out: &mut Vec<u8>) {
     out.extend(value.as_bytes());
 }
 
+/// A key of a map, and its text.
+pub fn text_field(key: &str, value: &str, out: &mut Vec<u8>) {
+    text(key, out);
+    text(value, out);
+}
+
 pub fn bytes(value: &[u8], out: &mut Vec<u8>) {
     head(BYTES, value.len() as u64, out);
     out.extend(value);

@@ -49,14 +49,11 @@ impl CommitDraft {
         for op in &self.ops {
             op.encode_into(out);
         }
-        cbor::text("rev", out);
-        cbor::text(&self.rev, out);
+        cbor::text_field("rev", &self.rev, out);
         cbor::text("seq", out);
         cbor::unsigned(self.seq, out);
-        cbor::text("repo", out);
-        cbor::text(&self.did, out);
-        cbor::text("time", out);
-        cbor::text(&self.time, out);
+        cbor::text_field("repo", &self.did, out);
+        cbor::text_field("time", &self.time, out);
         cbor::text("blobs", out);
         cbor::array(0, out);
         cbor::text("since", out);
@@ -81,22 +78,19 @@ impl OpDraft {
         cbor::map(3 + usize::from(self.prev.is_some()), out);
         cbor::text("cid", out);
         cbor::link_or_null(self.cid.as_ref(), out);
-        cbor::text("path", out);
-        cbor::text(&self.path, out);
+        cbor::text_field("path", &self.path, out);
         if let Some(prev) = &self.prev {
             cbor::text("prev", out);
             cbor::link(prev, out);
         }
-        cbor::text("action", out);
-        cbor::text(self.action, out);
+        cbor::text_field("action", self.action, out);
     }
 }
 
 /// `{"t": t, "op": 1}`
 fn header(t: &str, out: &mut Vec<u8>) {
     cbor::map(2, out);
-    cbor::text("t", out);
-    cbor::text(t, out);
+    cbor::text_field("t", t, out);
     cbor::text("op", out);
     cbor::unsigned(1, out);
 }
@@ -105,14 +99,11 @@ pub fn sync(seq: u64, did: &str, time: &str, rev: &str, blocks: &[u8]) -> Vec<u8
     let mut out = Vec::with_capacity(blocks.len() + 256);
     header("#sync", &mut out);
     cbor::map(5, &mut out);
-    cbor::text("did", &mut out);
-    cbor::text(did, &mut out);
-    cbor::text("rev", &mut out);
-    cbor::text(rev, &mut out);
+    cbor::text_field("did", did, &mut out);
+    cbor::text_field("rev", rev, &mut out);
     cbor::text("seq", &mut out);
     cbor::unsigned(seq, &mut out);
-    cbor::text("time", &mut out);
-    cbor::text(time, &mut out);
+    cbor::text_field("time", time, &mut out);
     cbor::text("blocks", &mut out);
     cbor::bytes(blocks, &mut out);
     out
@@ -122,15 +113,12 @@ pub fn identity(seq: u64, did: &str, time: &str, handle: Option<&str>) -> Vec<u8
     let mut out = Vec::with_capacity(256);
     header("#identity", &mut out);
     cbor::map(3 + usize::from(handle.is_some()), &mut out);
-    cbor::text("did", &mut out);
-    cbor::text(did, &mut out);
+    cbor::text_field("did", did, &mut out);
     cbor::text("seq", &mut out);
     cbor::unsigned(seq, &mut out);
-    cbor::text("time", &mut out);
-    cbor::text(time, &mut out);
+    cbor::text_field("time", time, &mut out);
     if let Some(handle) = handle {
-        cbor::text("handle", &mut out);
-        cbor::text(handle, &mut out);
+        cbor::text_field("handle", handle, &mut out);
     }
     out
 }
@@ -139,17 +127,14 @@ pub fn account(seq: u64, did: &str, time: &str, active: bool, status: Option<&st
     let mut out = Vec::with_capacity(256);
     header("#account", &mut out);
     cbor::map(4 + usize::from(status.is_some()), &mut out);
-    cbor::text("did", &mut out);
-    cbor::text(did, &mut out);
+    cbor::text_field("did", did, &mut out);
     cbor::text("seq", &mut out);
     cbor::unsigned(seq, &mut out);
-    cbor::text("time", &mut out);
-    cbor::text(time, &mut out);
+    cbor::text_field("time", time, &mut out);
     cbor::text("active", &mut out);
     cbor::boolean(active, &mut out);
     if let Some(status) = status {
-        cbor::text("status", &mut out);
-        cbor::text(status, &mut out);
+        cbor::text_field("status", status, &mut out);
     }
     out
 }
@@ -159,10 +144,8 @@ pub fn info(name: &str, message: &str) -> Vec<u8> {
     let mut out = Vec::new();
     header("#info", &mut out);
     cbor::map(2, &mut out);
-    cbor::text("name", &mut out);
-    cbor::text(name, &mut out);
-    cbor::text("message", &mut out);
-    cbor::text(message, &mut out);
+    cbor::text_field("name", name, &mut out);
+    cbor::text_field("message", message, &mut out);
     out
 }
 
@@ -173,9 +156,7 @@ pub fn error(name: &str, message: &str) -> Vec<u8> {
     cbor::text("op", &mut out);
     cbor::integer(-1, &mut out);
     cbor::map(2, &mut out);
-    cbor::text("error", &mut out);
-    cbor::text(name, &mut out);
-    cbor::text("message", &mut out);
-    cbor::text(message, &mut out);
+    cbor::text_field("error", name, &mut out);
+    cbor::text_field("message", message, &mut out);
     out
 }

@@ -46,16 +46,13 @@ pub fn record(random: &mut Random, path: &str, micros: u64) -> Vec<u8> {
         "app.bsky.feed.post" => post(random, micros, &mut out),
         "app.bsky.graph.follow" => {
             cbor::map(3, &mut out);
-            cbor::text("$type", &mut out);
-            cbor::text(collection, &mut out);
-            cbor::text("subject", &mut out);
-            cbor::text(&super::document::plc_did(random.next_u64(), 0), &mut out);
+            cbor::text_field("$type", collection, &mut out);
+            cbor::text_field("subject", &super::document::plc_did(random.next_u64(), 0), &mut out);
             created_at(micros, &mut out);
         }
         _ => {
             cbor::map(3, &mut out);
-            cbor::text("$type", &mut out);
-            cbor::text(collection, &mut out);
+            cbor::text_field("$type", collection, &mut out);
             cbor::text("subject", &mut out);
             strong_ref(random, micros, &mut out);
             created_at(micros, &mut out);
@@ -73,10 +70,8 @@ pub fn earlier_record(random: &mut Random) -> Cid {
 fn post(random: &mut Random, micros: u64, out: &mut Vec<u8>) {
     let reply = random.chance(0.45);
     cbor::map(4 + usize::from(reply), out);
-    cbor::text("text", out);
-    cbor::text(&sentence(random), out);
-    cbor::text("$type", out);
-    cbor::text("app.bsky.feed.post", out);
+    cbor::text_field("text", &sentence(random), out);
+    cbor::text_field("$type", "app.bsky.feed.post", out);
     cbor::text("langs", out);
     cbor::array(1, out);
     cbor::text("en", out);
@@ -105,15 +100,12 @@ fn strong_ref(random: &mut Random, micros: u64, out: &mut Vec<u8>) {
     let did = super::document::plc_did(random.next_u64(), 0);
     let rkey = Tid::from_parts(micros - random.below(86_400_000_000), 0);
     cbor::map(2, out);
-    cbor::text("cid", out);
-    cbor::text(&random_cid(random).to_string(), out);
-    cbor::text("uri", out);
-    cbor::text(&format!("at://{did}/app.bsky.feed.post/{rkey}"), out);
+    cbor::text_field("cid", &random_cid(random).to_string(), out);
+    cbor::text_field("uri", &format!("at://{did}/app.bsky.feed.post/{rkey}"), out);
 }
 
 fn created_at(micros: u64, out: &mut Vec<u8>) {
-    cbor::text("createdAt", out);
-    cbor::text(&clock::datetime(micros), out);
+    cbor::text_field("createdAt", &clock::datetime(micros), out);
 }
 
 fn random_cid(random: &mut Random) -> Cid {

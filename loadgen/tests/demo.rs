@@ -1,5 +1,7 @@
 //! The whole demonstration, small: directory, hosts, relay and consumers, every event compared.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 use std::process::Command;
 
 use serde_json::Value;

@@ -56,13 +56,12 @@ impl DriverKind {
 
 /// Decides on the driver by making as many rings as there will be, and reading through one.
 ///
-/// What was decided, and why, is said once in the log.
+/// A fall-back to epoll is said in the log, with its reason.
 ///
 /// # Errors
 /// If io_uring was asked for by name and does not work here.
 pub fn choose(driver: Driver, rings: usize) -> io::Result<DriverKind> {
     if driver == Driver::Epoll {
-        tracing::info!(driver = "epoll", "as configured");
         return Ok(DriverKind::Epoll);
     }
     let tried = std::thread::scope(|scope| {
@@ -74,10 +73,7 @@ pub fn choose(driver: Driver, rings: usize) -> io::Result<DriverKind> {
             })
     });
     match tried {
-        Ok(()) => {
-            tracing::info!(driver = "io_uring");
-            Ok(DriverKind::Uring)
-        }
+        Ok(()) => Ok(DriverKind::Uring),
         Err(error) if driver == Driver::Uring => Err(error),
         Err(error) => {
             tracing::warn!(

@@ -17,9 +17,6 @@ mod reports;
 mod stop;
 mod turn;
 
-#[cfg(test)]
-mod tests;
-
 use std::{
     future::poll_fn,
     rc::{Rc, Weak},

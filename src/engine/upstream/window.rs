@@ -173,10 +173,6 @@ impl HostWindow {
         self.entries.iter().map(|entry| entry.floor).min().unwrap_or(head)
     }
 
-    pub fn is_idle(&self) -> bool {
-        self.entries.is_empty()
-    }
-
     fn advance(&mut self) -> bool {
         let before = self.cursor;
         while let Some(entry) = self.entries.pop_front_if(|entry| entry.finished) {

@@ -168,9 +168,6 @@ pub struct Ops<'a> {
 }
 
 impl<'a> Ops<'a> {
-    /// No operations.
-    pub const EMPTY: Self = Self { items: &[], count: 0 };
-
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let count = reader.array()?;
         let start = reader.position();

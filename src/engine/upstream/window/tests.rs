@@ -224,7 +224,7 @@ proptest! {
             }
             prop_assert_eq!(window.cursor().map(|seq| seq.0), model.cursor);
             prop_assert_eq!(window.bytes, model.open.len() * 7);
-            prop_assert_eq!(window.is_idle(), model.open.is_empty() && model.done.is_empty());
+            prop_assert_eq!(window.entries.is_empty(), model.open.is_empty() && model.done.is_empty());
         }
     }
 }
