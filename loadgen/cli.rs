@@ -57,6 +57,11 @@ macro_rules! network_command {
             #[argh(option, default = "4")]
             idle_seconds: u32,
 
+            /// events under way at full speed, all hosts together (default 2048); 0 for as many as
+            /// TCP takes, which then drops and retransmits where a loopback buffer is full
+            #[argh(option, default = "2048")]
+            in_flight: usize,
+
             /// accounts (default 1000)
             #[argh(option, default = "1000")]
             accounts: u32,
@@ -116,6 +121,7 @@ macro_rules! network_command {
                     consumers: self.consumers,
                     fan_out_events: if self.consumers == 0 { 0 } else { self.fan_out_events },
                     idle_seconds: self.idle_seconds,
+                    in_flight: self.in_flight,
                     cache: self.cache.clone(),
                     driver: self.driver,
                     executors: self.executors,
@@ -219,7 +225,7 @@ pub fn main(args: &[String]) -> ExitCode {
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_env_filter(
-            tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into()),
+            tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn".into()),
         )
         .init();
     let words: Vec<&str> = args.iter().skip(1).map(String::as_str).collect();

@@ -127,7 +127,7 @@ impl Consumer<'_> {
             }
             match self.stream.read(self.reader.space()) {
                 Ok(0) => {
-                    tracing::info!("the relay has closed the connection");
+                    eprintln!("the connection is closed");
                     break;
                 }
                 Ok(read) => self.reader.filled(read),
@@ -162,7 +162,7 @@ impl Consumer<'_> {
                     tracing::error!("text message");
                 }
                 Message::Close(code, reason) => {
-                    tracing::info!("closed with {code}: {}", String::from_utf8_lossy(reason));
+                    eprintln!("closed with {code}: {}", String::from_utf8_lossy(reason));
                     return Ok(true);
                 }
             }

@@ -127,7 +127,7 @@ mod tests {
     fn checked(order: impl Fn(usize) -> Vec<u32>) -> Vec<(u32, Violation)> {
         let spec =
             CorpusSpec { accounts: 4, hosts: 1, events: 80, prefill: 5, ..CorpusSpec::default() };
-        let network = Arc::new(Network::new(Arc::new(generate(&spec))));
+        let network = Arc::new(Network::new(Arc::new(generate(&spec)), 0));
         let driver = start(DriverChoice::Threads, &network, 0, 1).unwrap();
         let mut checker = Checker::new(Some(network.plc_url()));
         let mut violations = Vec::new();

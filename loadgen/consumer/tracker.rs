@@ -82,9 +82,13 @@ impl Tracker {
             && frame[received_tail..] == *tail
     }
 
+    /// Takes down when it came, and lets its host go on.
     fn measure(&self, event: u32, now_ns: u64) {
         let written = self.network.written_ns[event as usize].load(Ordering::Relaxed);
         self.report.latency.record(now_ns.saturating_sub(written));
+        let meta = &self.network.corpus.events[event as usize];
+        let host = &self.network.hosts[meta.host as usize];
+        host.seen.fetch_max(u64::from(meta.index) + 1, Ordering::Relaxed);
         let phase = self.network.pace.phase();
         if event >= phase.first
             && let Some(due) = phase.due(event)

@@ -14,8 +14,8 @@ use crate::wire;
 /// 2025-06-01. Revs may be old; they must only rise.
 const EPOCH_MICROS: u64 = 1_748_736_000_000_000;
 const MICROS_PER_EVENT: u64 = 500;
-/// Accounts differ in how busy they are: the index of the next to act is drawn as `u^SKEW`.
-const SKEW: i32 = 2;
+/// Handles hardly ever change. A relay rightly paces who asks for a new look-up all the time.
+const IDENTITIES_MAX: u32 = 2;
 
 const SHARE_UPDATE: f64 = 0.08;
 const SHARE_DELETE: f64 = 0.10;
@@ -37,6 +37,7 @@ struct Actor {
     paths: Vec<String>,
     /// Whether its opening commit is out.
     opened: bool,
+    identities: u32,
 }
 
 pub fn generate(spec: &CorpusSpec) -> Corpus {
@@ -68,7 +69,11 @@ pub fn generate(spec: &CorpusSpec) -> Corpus {
 fn schedule(spec: &CorpusSpec) -> Vec<u32> {
     let mut random = Random::for_part(spec.seed, u64::MAX);
     let accounts = f64::from(spec.accounts);
-    let drawn = (0..spec.events).map(|_| (random.unit().powi(SKEW) * accounts) as u32);
+    // Accounts differ in how busy they are: with 1000 of them, the first has 1 % of the events.
+    let drawn = (0..spec.events).map(|_| {
+        let share = random.unit();
+        (share * share.sqrt() * accounts) as u32
+    });
     (0..spec.accounts).chain(drawn).collect()
 }
 
@@ -142,7 +147,7 @@ impl Actor {
         }
         let cids: Vec<_> = paths.iter().map(|_| record::earlier_record(&mut random)).collect();
         account.prefill(paths.iter().map(String::as_str).zip(cids), EPOCH_MICROS - 1);
-        Self { account, random, paths, opened: false }
+        Self { account, random, paths, opened: false, identities: 0 }
     }
 
     fn describe(&self, host: u32) -> CorpusAccount {
@@ -163,7 +168,11 @@ impl Actor {
         let mut share = if self.opened { self.random.unit() } else { 1.0 };
         self.opened = true;
         if share < spec.identity_share {
-            return (EventKind::Identity, self.account.identity(stamp));
+            if self.identities < IDENTITIES_MAX {
+                self.identities += 1;
+                return (EventKind::Identity, self.account.identity(stamp));
+            }
+            share = 1.0;
         }
         share -= spec.identity_share;
         if share < spec.deactivate_share {

@@ -52,6 +52,8 @@ pub struct Options {
     pub consumers: u32,
     pub fan_out_events: u32,
     pub idle_seconds: u32,
+    /// Events under way at full speed; zero for no limit.
+    pub in_flight: usize,
     pub cache: Option<PathBuf>,
     pub driver: DriverChoice,
     pub executors: usize,
@@ -135,7 +137,7 @@ pub fn run(options: &Options) -> Result<bool, DemoError> {
     let generate_seconds = start.elapsed().as_secs_f64();
     say(options, &report::corpus_text(&corpus.summary(), generate_seconds));
 
-    let network = Arc::new(Network::new(Arc::clone(&corpus)));
+    let network = Arc::new(Network::new(Arc::clone(&corpus), options.in_flight));
     let driver = driver::start(options.driver, &network, options.plc_port, options.executors)?;
     let relay = Relay::reach(&options.relay, &network.plc_url())?;
     let mut stage = open_stage(options, network, driver, relay)?;

@@ -59,10 +59,12 @@ impl Summary {
         self.phases.iter().find(|phase| phase.name == name)
     }
 
-    /// The relay's CPU for each event at full speed over that of the bare signature checks.
-    fn ratio(&self) -> Option<f64> {
+    /// The relay's CPU for each event at full speed over that of the bare signature checks, on one
+    /// core and with all cores busy.
+    fn ratios(&self) -> Option<(f64, f64)> {
         let relay = self.phase("full speed")?.relay_micros_per_event?;
-        Some(relay / self.signature.micros_per_event)
+        let signature = &self.signature;
+        Some((relay / signature.micros_per_event, relay / signature.all_cores_micros_per_event))
     }
 
     /// CPU of each delivery to a further consumer, in microseconds.
@@ -80,7 +82,8 @@ impl Summary {
             "generateSeconds": self.generate_seconds,
             "phases": self.phases,
             "signature": self.signature,
-            "relayOverSignature": self.ratio(),
+            "relayOverSignature": self.ratios().map(|(alone, _)| alone),
+            "relayOverSignatureAllCores": self.ratios().map(|(_, busy)| busy),
             "microsPerFurtherDelivery": self.micros_per_delivery(),
             "relayIdlePercent": self.relay_idle_percent,
             "relayResidentBytes": self.resident_bytes,
@@ -201,12 +204,14 @@ pub(super) fn summary_text(summary: &Summary) -> String {
     line(
         "bare signature checks",
         format!(
-            "{:.1} µs an event one by one, {:.1} in batches",
-            summary.signature.micros_per_event, summary.signature.batch_micros_per_event
+            "{:.1} µs an event on one core, {:.1} in batches, {:.1} with all cores busy",
+            summary.signature.micros_per_event,
+            summary.signature.batch_micros_per_event,
+            summary.signature.all_cores_micros_per_event,
         ),
     );
-    if let Some(ratio) = summary.ratio() {
-        line("relay : signatures", format!("{ratio:.2}"));
+    if let Some((alone, busy)) = summary.ratios() {
+        line("relay : signatures", format!("{alone:.2}, with all cores busy {busy:.2}"));
     }
     if let Some(micros) = summary.micros_per_delivery() {
         line("further delivery", format!("{micros:.2} µs"));

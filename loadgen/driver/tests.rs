@@ -47,7 +47,7 @@ fn a_consumer_gets_the_hosts_stream_whole() {
     let corpus = one_host();
     let total = corpus.events.len() as u32;
     for choice in choices() {
-        let network = Arc::new(Network::new(Arc::clone(&corpus)));
+        let network = Arc::new(Network::new(Arc::clone(&corpus), 40));
         let mut driver = start(choice, &network, 0, 1).unwrap();
         let host = address(&network, Service::Host(0));
         let live = driver.consume(host, None, Watch::Compare(Arc::clone(&network)));
@@ -79,7 +79,7 @@ fn a_consumer_gets_the_hosts_stream_whole() {
 #[test]
 fn documents_and_status_are_served() {
     for choice in choices() {
-        let network = Arc::new(Network::new(one_host()));
+        let network = Arc::new(Network::new(one_host(), 0));
         let driver = start(choice, &network, 0, 1).unwrap();
         let account = &network.corpus.accounts[3];
         let answer = get(address(&network, Service::Plc), &format!("/{}", account.did));
@@ -109,7 +109,7 @@ fn get(address: SocketAddr, target: &str) -> String {
 #[test]
 fn a_lost_consumer_is_told() {
     let corpus = one_host();
-    let network = Arc::new(Network::new(Arc::clone(&corpus)));
+    let network = Arc::new(Network::new(Arc::clone(&corpus), 40));
     let mut driver = start(DriverChoice::Threads, &network, 0, 1).unwrap();
     let report = driver.consume((Ipv4Addr::LOCALHOST, 9).into(), None, Watch::Count);
     wait_for("the refusal", || report.closed.load(Ordering::Acquire));

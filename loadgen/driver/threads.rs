@@ -197,7 +197,7 @@ fn connect_consumers(inbox: &Receiver<ConsumerOrder>, stop: &Stop) {
                 let stop = Arc::clone(stop);
                 let work = move || {
                     if let Err(error) = consume(&order, &stop) {
-                        tracing::warn!("consumer ended: {error}");
+                        tracing::info!("consumer ended: {error}");
                     }
                     order.report.closed.store(true, Ordering::Release);
                 };

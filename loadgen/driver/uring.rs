@@ -314,7 +314,7 @@ async fn answer(
 
 async fn consume(order: ConsumerOrder) {
     if let Err(error) = consume_until_closed(&order).await {
-        tracing::warn!("consumer ended: {error}");
+        tracing::info!("consumer ended: {error}");
     }
     order.report.closed.store(true, Ordering::Release);
 }

@@ -10,6 +10,8 @@ use crate::wire::{self, Peer};
 
 /// Most bytes in one write, unless a single message is longer.
 const BATCH_BYTES_MAX: usize = 256 * 1024;
+/// When a host that has all allowed events under way looks again.
+const LOOK_AGAIN_NS: u64 = 2_000_000;
 
 /// What a stream wants.
 #[derive(Debug, PartialEq, Eq)]
@@ -69,7 +71,14 @@ impl HostSession {
             Some(_) => {}
         }
         let released = phase.released(now_ns).max(event + 1);
-        let due_end = self.next + log.events[self.next..].partition_point(|&e| e < released);
+        let mut due_end = self.next + log.events[self.next..].partition_point(|&e| e < released);
+        if phase.interval_ns == 0.0 && event >= phase.first && self.network.in_flight_max > 0 {
+            let seen = self.network.hosts[self.host as usize].seen.load(Ordering::Relaxed);
+            due_end = due_end.min(seen as usize + self.network.in_flight_max);
+            if due_end <= self.next {
+                return Step::Until(now_ns + LOOK_AGAIN_NS);
+            }
+        }
         let from = log.span(self.next..self.next).start as u64;
         let full = log.ends.partition_point(|&end| end <= from + BATCH_BYTES_MAX as u64);
         let end = due_end.min(full.max(self.next + 1));

@@ -15,6 +15,9 @@ use crate::corpus::{Corpus, DidIndex, EventKind};
 use crate::pace::Pace;
 use crate::{clock, repo, wire};
 
+/// Fewest events under way that a host is limited to.
+const IN_FLIGHT_MIN: usize = 16;
+
 /// Which server a connection has reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Service {
@@ -39,6 +42,8 @@ pub struct HostState {
     pub streams: AtomicU32,
     /// Streams that were opened so far.
     pub opened: AtomicU32,
+    /// Up to which place of its stream the comparing consumer has seen events.
+    pub seen: AtomicU64,
 }
 
 /// Everything that the servers share.
@@ -52,13 +57,22 @@ pub struct Network {
     pub events_written: AtomicU64,
     pub bytes_written: AtomicU64,
     pub directory_lookups: AtomicU64,
+    /// Events that each host may have under way at full speed; zero for as many as TCP takes.
+    in_flight_max: usize,
     plc_port: AtomicU32,
     dids: DidIndex,
 }
 
 impl Network {
-    pub fn new(corpus: Arc<Corpus>) -> Self {
+    /// `in_flight_max` is for all hosts together; zero is no limit.
+    pub fn new(corpus: Arc<Corpus>, in_flight_max: usize) -> Self {
+        let hosts = corpus.hosts.len().max(1);
+        let in_flight_max = match in_flight_max {
+            0 => 0,
+            all => (all / hosts).max(IN_FLIGHT_MIN),
+        };
         Self {
+            in_flight_max,
             pace: Pace::default(),
             hosts: corpus.hosts.iter().map(|_| HostState::default()).collect(),
             written_ns: corpus.events.iter().map(|_| AtomicU64::new(0)).collect(),
