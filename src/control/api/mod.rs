@@ -10,6 +10,7 @@ mod dash;
 mod params;
 mod reply;
 pub(crate) mod server;
+mod socket;
 mod subscribe;
 #[cfg(test)]
 mod tests;

@@ -6,7 +6,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{Router, body::Body, extract::Request, response::Response};
-use http::{HeaderMap, Method, header};
+use http::{HeaderMap, Method};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
@@ -15,7 +15,10 @@ use tokio::{
 };
 use tower_service::Service as _;
 
-use super::reply;
+use super::{
+    reply,
+    socket::{self, Socket},
+};
 
 /// Bounds of the server.
 #[derive(Clone, Copy, Debug)]
@@ -70,12 +73,12 @@ pub(crate) async fn serve(
 /// Says that there are too many connections, without ever waiting for the client.
 fn refuse(stream: &TcpStream, common: &HeaderMap) {
     metrics::counter!("relayered_api_connections_refused_total").increment(1);
-    let body = r#"{"error":"ServiceUnavailable","message":"too many connections; try again"}"#;
-    let server = common.get(header::SERVER).and_then(|value| value.to_str().ok()).unwrap_or("");
-    let reply = format!(
-        "HTTP/1.1 503 Service Unavailable\r\nServer: {server}\r\nRetry-After: 5\r\n\
-         Content-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
-        body.len()
+    let reply = socket::error_reply(
+        "503 Service Unavailable",
+        socket::server_name(common),
+        "ServiceUnavailable",
+        "too many connections; try again",
+        "Retry-After: 5\r\n",
     );
     // A socket just accepted has room for this; if not, the close says it all.
     let _ = stream.try_write(reply.as_bytes());
@@ -94,13 +97,14 @@ impl Connection {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY");
         }
+        let socket = Socket::new(stream, &self.common);
         let service = service_fn(|request: hyper::Request<Incoming>| self.answer(request));
         let served = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(limits.head_timeout)
             .max_buf_size(limits.head_bytes.max(8192))
             .half_close(false)
-            .serve_connection(TokioIo::new(stream), service)
+            .serve_connection(TokioIo::new(socket), service)
             .with_upgrades()
             .await;
         if let Err(error) = served {

@@ -9,13 +9,13 @@ use axum::{
 use http::{HeaderMap, Method, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use ports::{ConsumerId, ConsumerSocket, ShardCommand, ShardId};
-use tokio::net::TcpStream;
 use tungstenite::handshake::server::create_response_with_body;
 
 use super::{
     Shared,
     reply::{ApiError, ApiResult},
     server::Peer,
+    socket::Socket,
 };
 
 /// `GET /xrpc/com.atproto.sync.subscribeRepos?cursor=`.
@@ -73,9 +73,9 @@ fn hand_over(
     remote: std::net::SocketAddr,
 ) {
     let taken = upgraded
-        .downcast::<TokioIo<TcpStream>>()
+        .downcast::<TokioIo<Socket>>()
         .map_err(|_other| std::io::Error::other("not a TCP connection"))
-        .and_then(|parts| Ok((parts.io.into_inner().into_std()?, parts.read_buf)));
+        .and_then(|parts| Ok((parts.io.into_inner().into_stream().into_std()?, parts.read_buf)));
     match taken {
         Ok((stream, received)) => {
             tracing::info!(consumer = id.0, %remote, cursor, shard = shard.0, "consumer connected");

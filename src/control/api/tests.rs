@@ -270,6 +270,22 @@ async fn two_requests_in_one_packet_get_two_replies() {
 }
 
 #[tokio::test]
+async fn heads_that_cannot_be_read_are_answered_like_all_others() {
+    let fixture = fixture().await;
+    let many = format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(150));
+    for (request, status, error) in [
+        (&b"GARBAGE\r\n\r\n"[..], 400, "InvalidRequest"),
+        (b"GET / HTTP/9.9\r\n\r\n", 400, "InvalidRequest"),
+        (b"GET / HTTP/1.1\r\nContent-Length: -1\r\n\r\n", 400, "InvalidRequest"),
+        (many.as_bytes(), 431, "RequestTooLarge"),
+    ] {
+        let reply = exchange(fixture.address, &[request]).await;
+        assert_eq!(reply.error(), (status, error.to_owned()), "{}", reply.head);
+        assert!(reply.head.contains("Server: relayered/0 (atproto-relay)"), "{}", reply.head);
+    }
+}
+
+#[tokio::test]
 async fn broken_and_oversize_requests_do_no_harm() {
     let fixture = fixture().await;
     let long = format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(40_000));

@@ -1,0 +1,111 @@
+//! The server's end of a connection, which gives the HTTP library's own error replies our form.
+//!
+//! A request head that can't be read never becomes a request: the library answers 400, 414 or 431 by
+//! itself, without a body and without our headers. Those replies are known by what they lack, and
+//! replaced on their way to the socket.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use http::{HeaderMap, header};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
+
+/// The library's own replies are shorter.
+const BARE_REPLY_BYTES_MAX: usize = 256;
+
+#[derive(Debug)]
+pub(super) struct Socket {
+    stream: TcpStream,
+    /// The name and version that every reply carries.
+    server: String,
+}
+
+impl Socket {
+    pub(super) fn new(stream: TcpStream, common: &HeaderMap) -> Self {
+        Self { stream, server: server_name(common).to_owned() }
+    }
+
+    pub(super) fn into_stream(self) -> TcpStream {
+        self.stream
+    }
+
+    /// What to send in place of these bytes, if they are a bare reply.
+    fn replacement(&self, bytes: &[u8]) -> Option<String> {
+        if bytes.len() > BARE_REPLY_BYTES_MAX || !bytes.starts_with(b"HTTP/1.1 4") {
+            return None;
+        }
+        let head = std::str::from_utf8(bytes).ok()?;
+        let (status, headers) = head.split_once("\r\n")?;
+        let named = |name: &str| headers.split("\r\n").any(|line| line.starts_with(name));
+        if named("server:") || !named("content-length: 0") {
+            return None;
+        }
+        let status = status.strip_prefix("HTTP/1.1 ")?;
+        let (error, message) = match status.get(..3)? {
+            "414" | "431" => ("RequestTooLarge", "the request's head is too long"),
+            _ => ("InvalidRequest", "this is not an HTTP/1.1 request that can be read"),
+        };
+        Some(error_reply(status, &self.server, error, message, ""))
+    }
+}
+
+/// The `Server` header among those of every reply.
+pub(super) fn server_name(common: &HeaderMap) -> &str {
+    common.get(header::SERVER).and_then(|value| value.to_str().ok()).unwrap_or("")
+}
+
+/// A whole error reply, after which the connection is closed. `headers` end with a line break each.
+pub(super) fn error_reply(
+    status: &str,
+    server: &str,
+    error: &str,
+    message: &str,
+    headers: &str,
+) -> String {
+    let body = format!(r#"{{"error":"{error}","message":"{message}"}}"#);
+    format!(
+        "HTTP/1.1 {status}\r\nServer: {server}\r\nAccess-Control-Allow-Origin: *\r\n{headers}\
+         Content-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+/// Not vectored, so that a reply's head arrives here in one piece.
+impl AsyncWrite for Socket {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let Some(reply) = self.replacement(buf) else {
+            return Pin::new(&mut self.stream).poll_write(cx, buf);
+        };
+        // The last thing that is sent: if there is no room for all of it, the close says the rest.
+        let _ = ready!(Pin::new(&mut self.stream).poll_write(cx, reply.as_bytes()))?;
+        Poll::Ready(Ok(buf.len()))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
