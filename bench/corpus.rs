@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, fs, path::PathBuf};
 
-use ecdsa::VerifyingKey;
+use ecdsa::{Check, VerifyingKey};
 use protocol::{
     car::BlockTable,
     cid::Cid,
@@ -21,6 +21,12 @@ pub(crate) struct Commit {
     pub(crate) key: VerifyingKey,
     /// The root of the tree after the commit.
     pub(crate) data: Cid,
+}
+
+impl Commit {
+    pub(crate) fn check(&self) -> Check<'_> {
+        Check { key: &self.key, message: &self.unsigned, signature: &self.signature }
+    }
 }
 
 /// # Panics
