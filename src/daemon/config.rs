@@ -61,6 +61,7 @@ pub(crate) struct Config {
     pub(crate) shards: Option<usize>,
     pub(crate) pin: Option<bool>,
     pub(crate) driver: DriverChoice,
+    pub(crate) signatures: ecdsa::Settings,
     pub(crate) deployment: String,
 }
 
@@ -144,6 +145,7 @@ impl Config {
             shards: shards(flags)?,
             pin: pin(flags)?,
             driver: driver(flags)?,
+            signatures: signatures(flags)?,
             deployment: flags.env.clone().unwrap_or_else(|| "dev".into()),
         })
     }
@@ -233,6 +235,17 @@ fn driver(flags: &Flags) -> Result<DriverChoice, ConfigError> {
         Some("epoll") => Ok(DriverChoice::Epoll),
         Some(other) => Err(fault("driver", format!("{other:?} is not auto, uring or epoll"))),
     }
+}
+
+fn signatures(flags: &Flags) -> Result<ecdsa::Settings, ConfigError> {
+    let signatures = match flags.signatures.as_deref() {
+        None | Some("auto") => ecdsa::Signatures::Auto,
+        Some("library") => ecdsa::Signatures::Library,
+        Some(_) => return Err(fault("signatures", "expected auto or library")),
+    };
+    let default = ecdsa::Settings::default().audit_every;
+    let audit_every = number("signature-audit", flags.signature_audit.as_deref(), default)?;
+    Ok(ecdsa::Settings { signatures, audit_every })
 }
 
 fn number<T: std::str::FromStr>(
@@ -386,6 +399,8 @@ mod tests {
             Flags { db_url: Some("postgres://x".into()), ..Flags::default() },
             Flags { allow_private_hosts: vec!["10.0.0.0/99".into()], ..Flags::default() },
             Flags { driver: Some("kqueue".into()), ..Flags::default() },
+            Flags { signatures: Some("fast".into()), ..Flags::default() },
+            Flags { signature_audit: Some("-1".into()), ..Flags::default() },
         ];
         for flags in wrong {
             let error = Config::from_flags(&flags).unwrap_err().to_string();

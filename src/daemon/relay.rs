@@ -73,6 +73,7 @@ pub(crate) fn run(config: Config) -> Result<(), Fatal> {
              newer version needs the newer program",
         )
     })?;
+    prepare_signatures(config.signatures);
     let bell = Doorbell::new();
     let engine = start_engine(&config, &store, &bell)?;
     let (stage, stages) = watch::channel(Stage::Running);
@@ -83,6 +84,22 @@ pub(crate) fn run(config: Config) -> Result<(), Fatal> {
     let control = control_config(&config, api, metrics)?;
     spawn_control(control, store, link, recorder, stages, sender)?;
     wait(&events, handle, &stage)
+}
+
+/// Before the shards start: they would wait for the tables with their first batch.
+fn prepare_signatures(settings: ecdsa::Settings) {
+    let in_use = ecdsa::prepare(settings, |difference| {
+        tracing::error!(
+            %difference,
+            "ALARM: a signature was verified wrongly; the library verifies all from now on. \
+             Please report this line"
+        );
+    });
+    if in_use == ecdsa::InUse::LibrarySelfTest {
+        tracing::error!(%in_use, "signatures; please report this line with the CPU's model");
+    } else {
+        tracing::info!(%in_use, audit_every = settings.audit_every, "signatures");
+    }
 }
 
 fn bind(listen: Listen, flag: &str) -> Result<std::net::TcpListener, Fatal> {

@@ -82,7 +82,7 @@ impl fmt::Display for InUse {
     }
 }
 
-/// A signature on which lanes and library differed.
+/// A signature on which lanes and library differed. Its text is what is needed to repeat it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
     pub key: VerifyingKey,
@@ -91,6 +91,20 @@ pub struct Difference {
     pub signature: [u8; 64],
     /// The lanes' verdict; the library's is the opposite, and the one that was given.
     pub lanes: bool,
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let hex = |f: &mut fmt::Formatter<'_>, bytes: &[u8]| {
+            bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        };
+        write!(f, "lanes say {}, the library {}; key ", self.lanes, !self.lanes)?;
+        hex(f, &self.key.to_sec1_compressed())?;
+        f.write_str(", digest ")?;
+        hex(f, &self.digest)?;
+        f.write_str(", signature ")?;
+        hex(f, &self.signature)
+    }
 }
 
 /// How a verifier has fared since it was made.
@@ -119,6 +133,8 @@ pub struct Verifier {
     audits: AtomicU64,
     differences: AtomicU64,
     first_difference: OnceLock<Difference>,
+    /// Called once, with the first difference, by the thread that finds it.
+    tell: fn(&Difference),
 }
 
 impl Verifier {
@@ -152,7 +168,14 @@ impl Verifier {
             audits: AtomicU64::new(0),
             differences: AtomicU64::new(0),
             first_difference: OnceLock::new(),
+            tell: |_| {},
         }
+    }
+
+    /// Has the first difference told as well as kept.
+    pub fn telling(mut self, tell: fn(&Difference)) -> Self {
+        self.tell = tell;
+        self
     }
 
     /// Checks all signatures and leaves one verdict for each in `verdicts`, in the same order.
@@ -227,15 +250,18 @@ impl Verifier {
             let lanes = *verdict;
             *verdict = library::verify_item(item);
             if *verdict != lanes {
-                // The first one wins; others are only counted.
-                self.first_difference.get_or_init(|| Difference {
+                self.alarmed.store(true, Ordering::Relaxed);
+                self.differences.fetch_add(1, Ordering::Relaxed);
+                let difference = Difference {
                     key: VerifyingKey(Point::K256(*item.key)),
                     digest: item.digest,
                     signature: *item.signature,
                     lanes,
-                });
-                self.differences.fetch_add(1, Ordering::Relaxed);
-                self.alarmed.store(true, Ordering::Relaxed);
+                };
+                // The first one wins; others are only counted.
+                if self.first_difference.set(difference.clone()).is_ok() {
+                    (self.tell)(&difference);
+                }
             }
         }
     }
@@ -270,9 +296,10 @@ static PROCESS: OnceLock<Verifier> = OnceLock::new();
 /// Prepares what [`crate::verify_batch`] uses, before anything waits for it: looks at the CPU, makes
 /// the tables, tests the lanes. Tells what is in use.
 ///
-/// The first call in a process decides; without one the first batch prepares the default.
-pub fn prepare(settings: Settings) -> InUse {
-    PROCESS.get_or_init(|| Verifier::new(settings)).status().in_use
+/// The first call in a process decides; without one the first batch prepares the default. `tell` is
+/// called if lanes and library ever differ: once, by the thread that finds it.
+pub fn prepare(settings: Settings, tell: fn(&Difference)) -> InUse {
+    PROCESS.get_or_init(|| Verifier::new(settings).telling(tell)).status().in_use
 }
 
 /// How the signatures of this process have fared.

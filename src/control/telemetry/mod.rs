@@ -67,6 +67,13 @@ fn describe() {
         ("relayered_consumer_ends_total", "Consumers that went, by reason."),
         ("relayered_api_connections_refused_total", "HTTP connections refused for their number."),
         ("relayered_identity_lookups_total", "Account look-ups answered, by outcome."),
+        ("relayered_signatures_batches_total", "Batches of signatures verified in lanes."),
+        ("relayered_signatures_audits_total", "Those that the library verified as well."),
+        ("relayered_signatures_recomputed_total", "Signatures that lanes left to the library."),
+        (
+            "relayered_signatures_differences_total",
+            "ALARM if not 0: signatures on which lanes and library differed.",
+        ),
     ] {
         describe_counter!(name, help);
     }
@@ -80,6 +87,7 @@ fn describe() {
         ("relayered_identity_cached_count", "Identities in memory."),
         ("relayered_identity_queued_count", "Look-ups that wait for their turn."),
         ("relayered_identity_fetching_count", "DID documents being fetched."),
+        ("relayered_signatures_in_lanes_count", "1 if signatures are verified in lanes."),
         ("relayered_log_oldest_seq", "The oldest event in the log."),
         ("relayered_log_newest_seq", "The newest event that consumers can get."),
         ("relayered_log_synced_seq", "The newest event that survives power loss."),

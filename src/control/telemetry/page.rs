@@ -56,6 +56,7 @@ impl Page {
             Err(error) => tracing::warn!(%error, "hosts could not be counted for /metrics"),
         }
         publish_identities(&self.0.resolver.stats().await);
+        publish_signatures(&ecdsa::status());
         self.0.recorder.render()
     }
 }
@@ -65,6 +66,15 @@ fn publish_hosts(counts: &HostCounts) {
         metrics::gauge!("relayered_hosts_count", "status" => status.label()).set(count as f64);
     }
     metrics::gauge!("relayered_hosts_dialing_count").set(counts.dialing as f64);
+}
+
+fn publish_signatures(status: &ecdsa::Status) {
+    let lanes = status.in_use == ecdsa::InUse::Lanes;
+    metrics::gauge!("relayered_signatures_in_lanes_count").set(f64::from(u8::from(lanes)));
+    metrics::counter!("relayered_signatures_batches_total").absolute(status.groups);
+    metrics::counter!("relayered_signatures_audits_total").absolute(status.audits);
+    metrics::counter!("relayered_signatures_recomputed_total").absolute(status.recomputed);
+    metrics::counter!("relayered_signatures_differences_total").absolute(status.differences);
 }
 
 fn publish_identities(stats: &IdentityStats) {

@@ -69,6 +69,10 @@ pub(crate) struct Flags {
     pub(crate) pin: Option<String>,
     #[argh(option, description = "IO driver")]
     pub(crate) driver: Option<String>,
+    #[argh(option, description = "who verifies signatures")]
+    pub(crate) signatures: Option<String>,
+    #[argh(option, description = "batches between audits")]
+    pub(crate) signature_audit: Option<String>,
     #[argh(option, description = "log level")]
     pub(crate) log_level: Option<String>,
     #[argh(option, description = "log format")]

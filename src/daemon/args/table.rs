@@ -260,6 +260,22 @@ pub(crate) const GROUPS: &[Group] = &[
                 "auto",
                 "`uring`, `epoll`, or `auto`: io_uring where the kernel allows it."
             ),
+            flag!(
+                "signatures",
+                ["RELAY_SIGNATURES"],
+                Value("NAME"),
+                "auto",
+                "`auto`: eight signatures of secp256k1 at once where the CPU has AVX-512 IFMA. \
+                 `library`: each by libsecp256k1."
+            ),
+            flag!(
+                "signature-audit",
+                ["RELAY_SIGNATURE_AUDIT"],
+                Value("N"),
+                "1024",
+                "One batch in N is verified by the library as well; 0 is none. A difference is an \
+                 alarm: the library's verdict stands, and it verifies all from then on."
+            ),
         ],
     },
     Group {

@@ -1,5 +1,7 @@
 //! Who verifies a batch, and what happens when lanes and library differ.
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use super::*;
 use crate::{
     InUse, Settings, Signatures, Verifier,
@@ -151,8 +153,13 @@ fn a_difference_is_an_alarm_and_the_library_stands() {
 #[test]
 fn an_alarm_in_one_group_holds_for_the_rest_of_the_batch() {
     let set = signed(&[Curve::K256], 200);
-    let verifier = Verifier::of(Some(liar), InUse::Lanes, settings(1));
+    static TOLD: AtomicU32 = AtomicU32::new(0);
+    let verifier = Verifier::of(Some(liar), InUse::Lanes, settings(1)).telling(|difference| {
+        assert!(difference.to_string().contains("the library true; key 0"));
+        TOLD.fetch_add(1, Ordering::Relaxed);
+    });
     assert_eq!(verdicts(&verifier, &set), expected(&set));
+    assert_eq!(TOLD.load(Ordering::Relaxed), 1);
     let status = verifier.status();
     assert_eq!((status.groups, status.differences), (1, 64));
 }
@@ -167,7 +174,8 @@ fn no_audits_if_none_are_wanted() {
 
 #[test]
 fn the_process_prepares_once() {
-    let first = crate::prepare(Settings::default());
-    assert_eq!(crate::prepare(Settings { signatures: Signatures::Library, audit_every: 1 }), first);
+    let library = Settings { signatures: Signatures::Library, audit_every: 1 };
+    let first = crate::prepare(Settings::default(), |_| {});
+    assert_eq!(crate::prepare(library, |_| {}), first);
     assert_eq!(crate::status().in_use, first);
 }
