@@ -7,6 +7,7 @@ use std::{
     collections::BTreeMap,
     fs,
     io::{self, ErrorKind},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard},
 };
@@ -66,10 +67,14 @@ struct State {
     dice: Dice,
     inodes: Vec<Inode>,
     names: BTreeMap<PathBuf, usize>,
+    /// From the inode numbers of the real files, which stay the same when a file is renamed.
+    numbers: BTreeMap<u64, usize>,
     durable_names: BTreeMap<PathBuf, usize>,
     name_changes: Vec<NameChange>,
     fault: Option<Fault>,
     short_writes: bool,
+    /// Syncs asked for, of files and directories.
+    syncs: u64,
     /// Operations until the machine stops; `None`: it runs on.
     countdown: Option<u64>,
 }
@@ -86,10 +91,12 @@ impl FaultyDisk {
                 dice: Dice(seed),
                 inodes: Vec::new(),
                 names: BTreeMap::new(),
+                numbers: BTreeMap::new(),
                 durable_names: BTreeMap::new(),
                 name_changes: Vec::new(),
                 fault: None,
                 short_writes: false,
+                syncs: 0,
                 countdown: None,
             }),
         }
@@ -105,6 +112,10 @@ impl FaultyDisk {
 
     pub(crate) fn set_short_writes(&self, short: bool) {
         self.lock().short_writes = short;
+    }
+
+    pub(crate) fn syncs(&self) -> u64 {
+        self.lock().syncs
     }
 
     /// The machine stops at the operation after so many.
@@ -204,8 +215,12 @@ impl State {
         Ok(())
     }
 
+    fn inode(&self, handle: &Handle) -> usize {
+        self.numbers[&handle.file.metadata().unwrap().ino()]
+    }
+
     fn change(&mut self, handle: &Handle, change: Change) {
-        let inode = self.names[&*handle.path];
+        let inode = self.inode(handle);
         self.inodes[inode].pending.push(change);
     }
 }
@@ -219,12 +234,18 @@ impl Storage for FaultyDisk {
         state.inodes.push(Inode::default());
         let inode = state.inodes.len() - 1;
         state.names.insert(path.into(), inode);
+        state.numbers.insert(handle.file.metadata()?.ino(), inode);
         state.name_changes.push(NameChange::Link(path.into(), inode));
         Ok(handle)
     }
 
     fn open(&self, path: &Path) -> io::Result<Handle> {
-        Disk.open(path)
+        let handle = Disk.open(path)?;
+        let mut state = self.lock();
+        if let Some(inode) = state.names.get(path).copied() {
+            state.numbers.insert(handle.file.metadata()?.ino(), inode);
+        }
+        Ok(handle)
     }
 
     fn write_at(&self, handle: &Handle, bytes: &[u8], offset: u64) -> io::Result<usize> {
@@ -245,10 +266,12 @@ impl Storage for FaultyDisk {
 
     fn sync(&self, handle: &Handle) -> io::Result<()> {
         let mut state = self.lock();
+        state.syncs += 1;
         state.tick()?;
         let failing = state.fault == Some(Fault::Sync);
-        let State { dice, inodes, names, .. } = &mut *state;
-        let inode = &mut inodes[names[&*handle.path]];
+        let inode = state.inode(handle);
+        let State { dice, inodes, .. } = &mut *state;
+        let inode = &mut inodes[inode];
         for change in std::mem::take(&mut inode.pending) {
             if failing {
                 lose_some(dice, &mut inode.durable, change);
@@ -289,6 +312,7 @@ impl Storage for FaultyDisk {
 
     fn sync_dir(&self, _dir: &Path) -> io::Result<()> {
         let mut state = self.lock();
+        state.syncs += 1;
         state.tick()?;
         let changes = std::mem::take(&mut state.name_changes);
         for change in changes {

@@ -1,8 +1,9 @@
-//! The thread `log-keeper`: removes segments that are out of the window, and checks segments of
-//! earlier runs before their bytes are served for the first time.
+//! The thread `log-keeper`: removes segments that are out of the window, makes the files of the next
+//! segment, and checks segments of earlier runs before their bytes are served for the first time.
 
 use std::{
     io::{self, ErrorKind},
+    mem::take,
     sync::{Arc, atomic::Ordering},
     time::{Duration, SystemTime},
 };
@@ -10,14 +11,15 @@ use std::{
 use super::{
     format::FileKind,
     scan::scan,
-    segment::{self, Segment, Trust},
-    shared::{Shared, micros},
+    segment::{self, Files, SPARE_NAMES, Segment, Trust},
+    shared::{Shared, Spare, micros},
 };
 
 const INTERVAL: Duration = Duration::from_secs(1);
 
 pub(super) fn run(shared: &Shared) {
     while !shared.stop.load(Ordering::SeqCst) {
+        shared.prepare_spare();
         shared.keeper_bell.wait(INTERVAL);
         shared.check_wanted();
         let now = SystemTime::UNIX_EPOCH.elapsed().map_or(0, micros);
@@ -26,6 +28,27 @@ pub(super) fn run(shared: &Shared) {
 }
 
 impl Shared {
+    /// Makes the files of the next segment ahead of need: making files can take long on a busy disk.
+    pub(super) fn prepare_spare(&self) {
+        if !matches!(*self.lock_spare(), Spare::None) {
+            return;
+        }
+        // Without them the writer makes its own, and tells what is wrong if it can't.
+        if let Ok(files) = Files::create_spare(&*self.storage, &self.dir) {
+            *self.lock_spare() = Spare::Ready(files);
+        }
+    }
+
+    /// At the end: files that nobody needed.
+    pub(super) fn drop_spare(&self) {
+        if let Spare::Ready(_) = take(&mut *self.lock_spare()) {
+            for (_, name) in SPARE_NAMES {
+                // The next start removes what is left of them.
+                let _ = self.storage.remove(&self.dir.join(name));
+            }
+        }
+    }
+
     /// Checks every segment that a reader waits for, the newest first.
     pub(super) fn check_wanted(&self) {
         let segments = self.segments.load_full();
@@ -87,7 +110,7 @@ impl Shared {
     fn expired(&self, now_micros: u64) -> Option<Arc<Segment>> {
         let segments = self.segments.load();
         let oldest = segments.first()?;
-        if oldest.is_open() || oldest.first_seq.0 == self.active.load(Ordering::Acquire) {
+        if oldest.is_open() || oldest.first_seq.0 >= self.removable_below.load(Ordering::Acquire) {
             return None;
         }
         let window = self.window_micros.load(Ordering::Relaxed);

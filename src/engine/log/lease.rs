@@ -25,6 +25,8 @@ pub(super) struct Lease {
     pub(super) leased: RelaySeq,
     /// The segment that was made last, unless it was given up: it must be there.
     pub(super) active: Option<RelaySeq>,
+    /// Segments that start at or above this number may be torn, or not there; zero: only the last.
+    pub(super) torn_from: RelaySeq,
     /// Written last thing by a process that stopped in order.
     pub(super) clean: Option<CleanStop>,
 }
@@ -44,6 +46,11 @@ pub(super) fn path(dir: &Path) -> PathBuf {
 }
 
 impl Lease {
+    /// Segments that start at or above this number must stay.
+    pub(super) fn insists_from(&self) -> RelaySeq {
+        self.active.unwrap_or(self.torn_from)
+    }
+
     fn encode(&self) -> [u8; BYTES] {
         let mut out = [0; BYTES];
         out[..8].copy_from_slice(MAGIC);
@@ -55,6 +62,8 @@ impl Lease {
             put_u64(&mut out, 32, clean.next.0);
             put_u64(&mut out, 40, clean.end_seq.0);
             put_u64(&mut out, 48, clean.end_pos.0);
+        } else {
+            put_u64(&mut out, 32, self.torn_from.0);
         }
         let crc = crc32c::crc32c(&out[..BYTES - 4]);
         put_u32(&mut out, BYTES - 4, crc);
@@ -70,11 +79,12 @@ impl Lease {
             VERSION => {}
             version => return Err(Some(version)),
         }
-        let active = get_u64(bytes, 24);
+        let (clean, active) = (get_u32(bytes, 12) != 0, get_u64(bytes, 24));
         Ok(Self {
             leased: RelaySeq(get_u64(bytes, 16)),
             active: (active != 0).then_some(RelaySeq(active)),
-            clean: (get_u32(bytes, 12) != 0).then(|| CleanStop {
+            torn_from: RelaySeq(if clean { 0 } else { get_u64(bytes, 32) }),
+            clean: clean.then(|| CleanStop {
                 next: RelaySeq(get_u64(bytes, 32)),
                 end_seq: RelaySeq(get_u64(bytes, 40)),
                 end_pos: LogPos(get_u64(bytes, 48)),

@@ -1,13 +1,14 @@
 //! The event log: numbered events on disk and in memory, byte for byte as consumers get them.
 //!
-//! - *Runs on*: the sequencer's thread writes; any thread reads; `log-sync` syncs to disk;
-//!   `log-keeper` removes what is too old and checks files from earlier runs before they are read.
+//! - *Runs on*: the sequencer's thread writes, and waits for no sync; any thread reads; `log-sync`
+//!   syncs to disk and renews the lease; `log-keeper` removes what is too old, makes the next segment's
+//!   files, and checks files from earlier runs before they are read.
 //! - *Takes*: [`Entry`]s, which get their `seq` here.
 //! - *Gives*: slices of the stream ([`LogView`]) and records of the index ([`ports::LogTail`]).
 //! - *Limits*: a fixed number of chunks in memory; segments by size; the window by age and bytes.
 //! - *Invariants*: a number is given out once, over any crash. Nothing is shown to readers before it
-//!   is written; nothing counts as synced before the disk has said so. Only the last segment can
-//!   have a torn tail. Bytes of an earlier run are not served before their checksums were checked.
+//!   is written; nothing counts as synced before the disk has said so, for it and all before it. Only
+//!   segments from `torn_from` in the lease on can be torn. Bytes of an earlier run are not served before their checksums were checked.
 //!
 //! The files are described in `FORMAT.md`. All writes go through [`storage::Storage`], so that the
 //! simulation can fail, lose and reorder them. A failed write takes nothing back and loses nothing:
@@ -28,6 +29,8 @@ mod sync;
 mod tail;
 mod writer;
 
+#[cfg(test)]
+mod ahead_tests;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
@@ -82,7 +85,8 @@ impl LogConfig {
             replay_window: Duration::from_hours(72),
             replay_bytes: None,
             initial_seq: 1,
-            lease_size: 100_000,
+            // Renewed at half, so a disk may take long to say that it has the next one.
+            lease_size: 400_000,
         }
     }
 }

@@ -19,7 +19,7 @@ use super::{
     lease::{self, CleanStop, Lease},
     rebuild::rebuild,
     scan::scan,
-    segment::{Extent, Segment, Trust, parse_name, path},
+    segment::{Extent, SPARE_NAMES, Segment, Trust, parse_name, path},
     shared::{Segments, Shared, Start},
     storage::{Handle, Storage, write_all_at},
 };
@@ -35,25 +35,29 @@ pub(super) fn open(
     let lock = lock(dir)?;
     let lease = Lease::read(dir);
     let recovery = Recovery { storage: &*storage, dir };
-    let segments = recovery.segments(lease.as_ref().ok().copied().flatten())?;
+    let found = lease.as_ref().ok().copied().flatten();
+    recovery.adopt_spare(found)?;
+    let segments = recovery.segments(found)?;
     let end = segments.last().map(|last| (last.end_seq(MAX.0), last.end_pos(MAX.1)));
     let (end_seq, end_pos) = end.unwrap_or((RelaySeq(0), LogPos(0)));
     let next = next_seq(&config, lease?, end_seq)?;
     let lease = Lease {
         leased: RelaySeq(next.0 + config.lease_size - 1),
         active: segments.last().map(|last| last.first_seq),
+        torn_from: next,
         clean: None,
     };
     lease.write(&*storage, dir).map_err(|error| LogError::io("write", &lease::path(dir), error))?;
     let start = Start {
         head: (RelaySeq(next.0 - 1), end_pos),
         segments,
-        active: lease.active,
+        lease,
+        lease_size: config.lease_size,
         window: config.replay_window,
         window_bytes: config.replay_bytes,
     };
     let shared = Arc::new(Shared::new(storage, dir.clone(), start));
-    Ok(LogWriter::new(shared, config, lease, next, lock))
+    Ok(LogWriter::new(shared, config, next, lock))
 }
 
 /// Behind every event; for the ends of segments that are closed.
@@ -112,29 +116,110 @@ impl Recovery<'_> {
         }
         self.finish_removals(&mut found, lease)?;
         let clean = lease.and_then(|lease| lease.clean);
-        let last = found.pop_last();
+        let torn = found.split_off(&torn_from(&found, lease));
         let mut segments = Segments::new();
         for (first, files) in found {
             let segment = self.sealed(first, files)?;
             self.join(&segments, &segment)?;
             segments.push(Arc::new(segment));
         }
-        if let Some((first, files)) = last
-            && !self.give_up_if_empty(first, files, lease)?
-        {
-            let segment = match clean {
-                Some(_) => Some(self.sealed(first, files)?),
-                None => self.last(first, files, lease)?,
-            };
-            if let Some(segment) = segment {
-                self.join(&segments, &segment)?;
-                segments.push(Arc::new(segment));
-            }
+        match clean {
+            Some(_) => self.last_of_clean_stop(torn, lease, &mut segments)?,
+            None => self.torn(torn, lease, &mut segments)?,
         }
         if let (Some(clean), Some(last)) = (clean, segments.last()) {
             self.check_clean_end(clean, last)?;
         }
         Ok(segments)
+    }
+
+    /// After a clean stop the last segment is as whole as the others, or was never written to.
+    fn last_of_clean_stop(
+        &self,
+        last: BTreeMap<RelaySeq, Found>,
+        lease: Option<Lease>,
+        segments: &mut Segments,
+    ) -> Result<(), LogError> {
+        for (first, files) in last {
+            if !self.give_up_if_empty(first, files, lease)? {
+                let segment = self.sealed(first, files)?;
+                self.join(segments, &segment)?;
+                segments.push(Arc::new(segment));
+            }
+        }
+        Ok(())
+    }
+
+    /// Segments that may be torn. The first of them is cut behind its last good event; one behind it
+    /// goes if the one before has lost anything, as the log would have a gap there.
+    fn torn(
+        &self,
+        torn: BTreeMap<RelaySeq, Found>,
+        lease: Option<Lease>,
+        segments: &mut Segments,
+    ) -> Result<(), LogError> {
+        // Where the next segment has to start: known if the lease says so, else anywhere.
+        let mut expected = lease.map(|lease| lease.torn_from).filter(|seq| seq.0 > 0);
+        for (first, files) in torn {
+            let settled =
+                lease.is_none_or(|lease| lease.torn_from.0 == 0 || lease.active == Some(first));
+            if self.give_up_if_empty(first, files, lease)? {
+                continue;
+            }
+            if !settled && !self.goes_on(first, files, expected, segments)? {
+                let path = path(self.dir, first, FileKind::Data);
+                tracing::warn!(path = %path.display(), "removed a segment that was never synced");
+                self.give_up(first, files, lease)?;
+                continue;
+            }
+            if let Some(segment) = self.last(first, files, lease)? {
+                self.join(segments, &segment)?;
+                expected = Some(segment.end_seq(MAX.0));
+                segments.push(Arc::new(segment));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a segment that was never synced is there and starts just where the log ends.
+    fn goes_on(
+        &self,
+        first: RelaySeq,
+        files: Found,
+        expected: Option<RelaySeq>,
+        segments: &Segments,
+    ) -> Result<bool, LogError> {
+        if !files.data || !files.index || expected.is_some_and(|expected| expected != first) {
+            return Ok(false);
+        }
+        let data = self.open(&path(self.dir, first, FileKind::Data))?;
+        match read_header(&data, FileKind::Data, first) {
+            Ok(header) => Ok(segments.last().is_none_or(|last| last.end_pos(MAX.1) == header.base)
+                && self.open_index(header)?.is_some()),
+            Err(LogError::Damaged { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A segment may have been in use before its files were renamed. Spare files that were not in
+    /// use are removed.
+    fn adopt_spare(&self, lease: Option<Lease>) -> Result<(), LogError> {
+        let unclean = lease.is_some_and(|lease| lease.clean.is_none());
+        for (kind, name) in SPARE_NAMES {
+            let spare = self.dir.join(name);
+            let header = match self.storage.open(&spare) {
+                Ok(handle) => read_any_header(&handle, kind)?,
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                Err(error) => return Err(LogError::io("open", &spare, error)),
+            };
+            let target = header.map(|header| path(self.dir, header.first_seq, kind));
+            let result = match target.filter(|target| unclean && !target.exists()) {
+                Some(target) => self.storage.rename(&spare, &target),
+                None => self.storage.remove(&spare),
+            };
+            result.map_err(|error| LogError::io("put away", &spare, error))?;
+        }
+        Ok(())
     }
 
     /// The window's end goes data file first: an index alone at the front is the rest of a removal.
@@ -306,6 +391,7 @@ impl Recovery<'_> {
             }
             _ => (data_end, index_end),
         };
+        segment.write_headers(self.storage).map_err(failed)?;
         for (handle, from, end) in [(&data, data_from, data_end), (&index, index_from, index_end)] {
             let failed = |error| LogError::io("cut", &handle.path, error);
             let len = handle.len().map_err(failed)?;
@@ -356,6 +442,7 @@ impl Recovery<'_> {
             self.storage.set_len(&data, end).map_err(failed)?;
         }
         if torn {
+            segment.write_headers(self.storage).map_err(failed)?;
             self.write_again(&data, HEADER_BYTES, end).map_err(failed)?;
         }
         self.storage.sync(&data).map_err(failed)?;
@@ -377,6 +464,12 @@ impl Recovery<'_> {
     }
 }
 
+/// From which segment on files may be torn; the last one, if the lease does not say.
+fn torn_from(found: &BTreeMap<RelaySeq, Found>, lease: Option<Lease>) -> RelaySeq {
+    let said = lease.map(|lease| lease.torn_from).filter(|seq| seq.0 > 0);
+    said.or_else(|| found.keys().next_back().copied()).unwrap_or(RelaySeq(0))
+}
+
 fn length(path: &Path) -> Result<u64, LogError> {
     Ok(fs::metadata(path).map_err(|error| LogError::io("look at", path, error))?.len())
 }
@@ -385,7 +478,19 @@ fn damaged(handle: &Handle, seq: RelaySeq, what: &'static str) -> LogError {
     LogError::Damaged { path: handle.path.to_path_buf(), seq: seq.0, what }
 }
 
-fn read_header(handle: &Handle, kind: FileKind, first: RelaySeq) -> Result<Header, LogError> {
+pub(super) fn read_header(
+    handle: &Handle,
+    kind: FileKind,
+    first: RelaySeq,
+) -> Result<Header, LogError> {
+    match read_any_header(handle, kind)? {
+        Some(header) if header.first_seq == first => Ok(header),
+        _ => Err(damaged(handle, first, "no valid file header")),
+    }
+}
+
+/// `None` if the file does not start with a valid header.
+pub(super) fn read_any_header(handle: &Handle, kind: FileKind) -> Result<Option<Header>, LogError> {
     let mut bytes = [0; Header::BYTES];
     match handle.read_exact_at(&mut bytes, 0) {
         Err(error) if error.kind() != ErrorKind::UnexpectedEof => {
@@ -394,11 +499,11 @@ fn read_header(handle: &Handle, kind: FileKind, first: RelaySeq) -> Result<Heade
         _ => {}
     }
     match Header::decode(kind, &bytes) {
-        Ok(header) if header.first_seq == first => Ok(header),
+        Ok(header) => Ok(Some(header)),
         Err(HeaderFault::Newer(found)) => {
             Err(LogError::Newer { path: handle.path.to_path_buf(), found })
         }
-        _ => Err(damaged(handle, first, "no valid file header")),
+        Err(HeaderFault::Damaged) => Ok(None),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{
     io::{self, ErrorKind},
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU8, AtomicU64, Ordering},
+    sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
 };
 
 use ports::RelaySeq;
@@ -15,6 +15,10 @@ use super::{
     },
     storage::{Handle, Storage, write_all_at},
 };
+
+/// The files of a segment that is not in use yet, under names that wait for the first number.
+pub(super) const SPARE_NAMES: [(FileKind, &str); 2] =
+    [(FileKind::Data, "spare.log"), (FileKind::Index, "spare.index")];
 
 const OPEN: u64 = u64::MAX;
 
@@ -31,8 +35,41 @@ pub(super) enum Trust {
     Damaged = 3,
 }
 
+/// Two files without content.
+#[derive(Clone, Debug)]
+pub(super) struct Files {
+    pub(super) data: Handle,
+    pub(super) index: Handle,
+    /// They have the spare names.
+    pub(super) spare: bool,
+}
+
+impl Files {
+    /// Makes a pair with the spare names.
+    pub(super) fn create_spare(storage: &dyn Storage, dir: &Path) -> io::Result<Self> {
+        let [data, index] = SPARE_NAMES.map(|(_, name)| create(storage, &dir.join(name)));
+        Ok(Self { data: data?, index: index?, spare: true })
+    }
+
+    /// Makes a pair with the names of a segment.
+    pub(super) fn create(storage: &dyn Storage, dir: &Path, first: RelaySeq) -> io::Result<Self> {
+        let data = create(storage, &path(dir, first, FileKind::Data))?;
+        let index = create(storage, &path(dir, first, FileKind::Index))?;
+        Ok(Self { data, index, spare: false })
+    }
+}
+
+/// Makes a file. What has its name is left over from an attempt which failed; it holds no event.
+fn create(storage: &dyn Storage, path: &Path) -> io::Result<Handle> {
+    match storage.remove(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => storage.create(path),
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Segment {
+    header: Header,
     pub(super) first_seq: RelaySeq,
     pub(super) base: LogPos,
     pub(super) data: Handle,
@@ -44,6 +81,10 @@ pub(super) struct Segment {
     oldest_micros: AtomicU64,
     newest_micros: AtomicU64,
     trust: AtomicU8,
+    /// The files still have the spare names.
+    spare: AtomicBool,
+    /// Its files, headers and names are on disk, and the lease knows of it.
+    settled: AtomicBool,
 }
 
 /// What is known of a segment's content when it is closed.
@@ -56,28 +97,41 @@ pub(super) struct Extent {
 }
 
 impl Segment {
-    /// Makes the two files and syncs them and their names: a segment with events has whole headers.
-    pub(super) fn create(storage: &dyn Storage, dir: &Path, header: Header) -> io::Result<Self> {
-        let make = |kind| -> io::Result<Handle> {
-            let path = path(dir, header.first_seq, kind);
-            // Left over from an attempt which failed half way; it holds no event.
-            match storage.remove(&path) {
-                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
-            let handle = storage.create(&path)?;
-            write_all_at(storage, &handle, &header.encode(kind), 0)?;
-            storage.set_len(&handle, HEADER_BYTES)?;
-            storage.sync(&handle)?;
-            Ok(handle)
+    /// Starts a segment in files that were made for it; nothing is synced.
+    pub(super) fn begin(
+        storage: &dyn Storage,
+        dir: &Path,
+        header: Header,
+        files: &Files,
+    ) -> io::Result<Self> {
+        // In messages they have the names which they will have soon.
+        let handle = |file: &Handle, kind| Handle {
+            file: file.file.clone(),
+            path: path(dir, header.first_seq, kind).into(),
         };
-        let (data, index) = (make(FileKind::Data)?, make(FileKind::Index)?);
-        storage.sync_dir(dir)?;
-        Ok(Self::new(header, data, index, Trust::Good))
+        let data = handle(&files.data, FileKind::Data);
+        let index = handle(&files.index, FileKind::Index);
+        let segment = Self::new(header, data, index, Trust::Good);
+        segment.write_headers(storage)?;
+        segment.spare.store(files.spare, Ordering::Release);
+        segment.settled.store(false, Ordering::Release);
+        Ok(segment)
+    }
+
+    /// Writes what the files start with.
+    pub(super) fn write_headers(&self, storage: &dyn Storage) -> io::Result<()> {
+        for (handle, kind) in [(&self.data, FileKind::Data), (&self.index, FileKind::Index)] {
+            write_all_at(storage, handle, &self.header.encode(kind), 0)?;
+            if handle.len()? < HEADER_BYTES {
+                storage.set_len(handle, HEADER_BYTES)?;
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn new(header: Header, data: Handle, index: Handle, trust: Trust) -> Self {
         Self {
+            header,
             first_seq: header.first_seq,
             base: header.base,
             data,
@@ -87,7 +141,37 @@ impl Segment {
             oldest_micros: AtomicU64::new(0),
             newest_micros: AtomicU64::new(0),
             trust: AtomicU8::new(trust as u8),
+            spare: AtomicBool::new(false),
+            settled: AtomicBool::new(true),
         }
+    }
+
+    /// Gives the files their names, if they do not have them yet.
+    pub(super) fn take_names(&self, storage: &dyn Storage, dir: &Path) -> io::Result<()> {
+        if !self.spare.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        for (kind, name) in SPARE_NAMES {
+            match storage.rename(&dir.join(name), &path(dir, self.first_seq, kind)) {
+                // The one before this was renamed by an attempt that failed half way.
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        self.spare.store(false, Ordering::Release);
+        Ok(())
+    }
+
+    pub(super) fn has_spare_names(&self) -> bool {
+        self.spare.load(Ordering::Acquire)
+    }
+
+    pub(super) fn is_settled(&self) -> bool {
+        self.settled.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_settled(&self) {
+        self.settled.store(true, Ordering::Release);
     }
 
     pub(super) fn close(&self, extent: Extent) {

@@ -4,7 +4,7 @@ use std::{
     fmt,
     path::PathBuf,
     sync::{
-        Arc, Mutex, OnceLock,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering, fence},
     },
     time::Duration,
@@ -13,7 +13,14 @@ use std::{
 use arc_swap::{ArcSwap, ArcSwapOption};
 use ports::{RelaySeq, ring::Doorbell};
 
-use super::{LogPos, memory::Chunks, segment::Segment, storage::Storage, sync::SyncState};
+use super::{
+    LogPos,
+    lease::Lease,
+    memory::Chunks,
+    segment::{Files, Segment},
+    storage::Storage,
+    sync::SyncState,
+};
 
 pub(super) type Segments = Vec<Arc<Segment>>;
 
@@ -26,8 +33,17 @@ pub(super) struct Shared {
     pub(super) chunks: ArcSwap<Chunks>,
     /// Oldest first; only the last one can be open.
     pub(super) segments: ArcSwap<Segments>,
-    /// The first number of the segment which the lease says must be there; zero for none.
-    pub(super) active: AtomicU64,
+    /// Up to here numbers may be given out: the lease on disk says so.
+    pub(super) leased: AtomicU64,
+    pub(super) lease_size: u64,
+    /// Half of the lease is used up.
+    pub(super) lease_wanted: AtomicBool,
+    /// Segments that start below this may be removed: the lease on disk does not insist on them.
+    pub(super) removable_below: AtomicU64,
+    /// The last segment was closed for its age: the lease is to insist on it no longer.
+    pub(super) release_wanted: AtomicBool,
+    /// Files for the next segment, made ahead.
+    pub(super) spare: Mutex<Spare>,
     /// Nothing before this place is served: it is damaged, or comes before what is.
     pub(super) readable_from: AtomicU64,
     pub(super) window_micros: AtomicU64,
@@ -37,6 +53,8 @@ pub(super) struct Shared {
     pub(super) sync_state: Mutex<SyncState>,
     /// The last sync failed; nothing is appended until one succeeds.
     pub(super) sync_failed: AtomicBool,
+    /// The lease could not be renewed.
+    pub(super) lease_failed: AtomicBool,
     pub(super) sync_bell: Arc<Doorbell>,
     /// `log-sync` sleeps and has to be rung for the next event.
     pub(super) sync_idle: AtomicBool,
@@ -56,11 +74,22 @@ impl fmt::Debug for Shared {
     }
 }
 
+/// The files for the next segment.
+#[derive(Debug, Default)]
+pub(super) enum Spare {
+    #[default]
+    None,
+    Ready(Files),
+    /// In use, but not renamed yet: the names are not free.
+    Taken,
+}
+
 /// Where a log stands when it is opened.
 pub(super) struct Start {
     pub(super) head: (RelaySeq, LogPos),
     pub(super) segments: Segments,
-    pub(super) active: Option<RelaySeq>,
+    pub(super) lease: Lease,
+    pub(super) lease_size: u64,
     pub(super) window: Duration,
     pub(super) window_bytes: Option<u64>,
 }
@@ -76,12 +105,18 @@ impl Shared {
             synced_pos: AtomicU64::new(pos.0),
             chunks: ArcSwap::from_pointee(Vec::new()),
             segments: ArcSwap::from_pointee(start.segments),
-            active: AtomicU64::new(start.active.map_or(0, |seq| seq.0)),
+            leased: AtomicU64::new(start.lease.leased.0),
+            lease_size: start.lease_size,
+            lease_wanted: AtomicBool::new(false),
+            removable_below: AtomicU64::new(start.lease.insists_from().0),
+            release_wanted: AtomicBool::new(false),
+            spare: Mutex::default(),
             readable_from: AtomicU64::new(0),
             window_micros: AtomicU64::new(micros(start.window)),
             window_bytes: AtomicU64::new(start.window_bytes.unwrap_or(u64::MAX)),
-            sync_state: Mutex::default(),
+            sync_state: Mutex::new(SyncState::new(start.lease)),
             sync_failed: AtomicBool::new(false),
+            lease_failed: AtomicBool::new(false),
             sync_bell: Doorbell::new(),
             sync_idle: AtomicBool::new(false),
             sync_urgent: AtomicBool::new(false),
@@ -91,6 +126,10 @@ impl Shared {
             counters: Counters::default(),
             fault: ArcSwapOption::empty(),
         }
+    }
+
+    pub(super) fn lock_spare(&self) -> MutexGuard<'_, Spare> {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn synced(&self) -> (RelaySeq, LogPos) {

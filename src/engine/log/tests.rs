@@ -69,7 +69,7 @@ pub(crate) fn config(dir: &Path) -> LogConfig {
 }
 
 /// Appends events one batch each, and gives what must be stored.
-fn append(writer: &mut LogWriter, count: usize, filling: usize) -> Vec<u8> {
+pub(super) fn append(writer: &mut LogWriter, count: usize, filling: usize) -> Vec<u8> {
     let mut stored = Vec::new();
     for _ in 0..count {
         let sample = Sample::new(filling);
@@ -97,11 +97,11 @@ fn append_one(writer: &mut LogWriter, sample: &Sample) -> RelaySeq {
 }
 
 /// Opened, without threads.
-fn open_quiet(config: LogConfig) -> Result<LogWriter, LogError> {
+pub(super) fn open_quiet(config: LogConfig) -> Result<LogWriter, LogError> {
     recovery::open(config, std::sync::Arc::new(super::storage::Disk))
 }
 
-fn read_all(reader: &LogReader, mut pos: LogPos) -> Vec<u8> {
+pub(super) fn read_all(reader: &LogReader, mut pos: LogPos) -> Vec<u8> {
     let mut view = reader.view();
     let mut bytes = Vec::new();
     loop {
@@ -242,6 +242,7 @@ fn a_lost_index_is_made_anew_from_the_data() {
         let dir = tempdir().unwrap();
         let mut writer = open_quiet(config(dir.path())).unwrap();
         let stored = append(&mut writer, 60, 500);
+        writer.reader().shared.sync_to_head().unwrap();
         if clean {
             writer.close().unwrap();
         } else {
@@ -403,7 +404,8 @@ fn old_and_surplus_segments_go_and_readers_are_told() {
     assert!(reader.bounds().bytes <= 40_000);
     // Nothing new comes: what there is gets old all the same.
     reader.set_window(Duration::from_secs(100), None);
-    writer.maintain(1_000_000_000).unwrap();
+    writer.maintain(1_000_000_000);
+    reader.shared.sync_to_head().unwrap();
     reader.shared.remove_old(1_000_000_000);
     assert_eq!(reader.bounds().oldest, None);
     assert_eq!(reader.locate(3).unwrap(), Locate::Outdated(reader.head_pos()));
@@ -505,7 +507,7 @@ fn slices_stay_as_they_are_while_the_log_moves_on() {
     assert!(matches!(reader.view().slice(LogPos(0), 10), Slice::File(_)));
 }
 
-fn files(dir: &Path) -> Vec<(String, Vec<u8>)> {
+pub(super) fn files(dir: &Path) -> Vec<(String, Vec<u8>)> {
     let mut files: Vec<_> = fs::read_dir(dir)
         .unwrap()
         .map(|entry| entry.unwrap().path())
@@ -517,7 +519,7 @@ fn files(dir: &Path) -> Vec<(String, Vec<u8>)> {
     files
 }
 
-fn restore(dir: &Path, image: &[(String, Vec<u8>)]) {
+pub(super) fn restore(dir: &Path, image: &[(String, Vec<u8>)]) {
     for (name, _) in files(dir) {
         fs::remove_file(dir.join(name)).unwrap();
     }
@@ -535,10 +537,13 @@ fn cost_of_an_event() {
         let dir = tempfile::tempdir_in(".").unwrap();
         let (mut writer, reader) = open(LogConfig::new(dir.path())).unwrap();
         let sample = Sample::new(3400);
-        let mut behind = 0;
+        let (mut behind, mut now) = (0, 0);
         let (wall, cpu) = (std::time::Instant::now(), thread_cpu());
         for number in 0..events {
-            while writer.append(&sample.entry(1)).is_err() {
+            if number % batch == 0 {
+                now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_micros() as u64;
+            }
+            while writer.append(&sample.entry(now)).is_err() {
                 behind += 1;
                 std::thread::yield_now();
             }

@@ -22,10 +22,10 @@ use super::{
     LogConfig, LogError, LogPos, LogReader,
     format::{Header, Record, SEGMENT_BYTES_LIMIT, ws_header},
     keeper,
-    lease::{CleanStop, Lease},
+    lease::CleanStop,
     memory::{Chunk, OpenChunk},
-    segment::{Extent, Segment},
-    shared::Shared,
+    segment::{Extent, Files, Segment},
+    shared::{Shared, Spare},
     storage::write_all_at,
     sync,
 };
@@ -53,7 +53,7 @@ pub struct Entry<'a> {
 pub enum AppendError {
     #[error("the log's files can't be written: {0}")]
     Io(#[from] io::Error),
-    /// The memory is full of events that are not synced yet: wait for the bell.
+    /// The last sync failed, or the lease is used up: wait for the bell.
     #[error("waiting for the disk to sync")]
     Behind,
 }
@@ -63,14 +63,15 @@ pub enum AppendError {
 pub struct LogWriter {
     shared: Arc<Shared>,
     config: LogConfig,
-    lease: Lease,
+    /// Up to here numbers may be given out; the lease may have been renewed since.
+    leased: RelaySeq,
     next_seq: RelaySeq,
     chunk: Option<OpenChunk>,
     /// Chunks that left the window, to be used again when nobody reads them.
     spare: Vec<Arc<Chunk>>,
     segment: Option<Arc<Segment>>,
-    /// A new segment which is not in the lease yet.
-    made: Option<Arc<Segment>>,
+    /// Files for a new segment whose headers could not be written yet.
+    made: Option<Files>,
     staged: Staged,
     /// Scratch for the integer that is put into a frame.
     seq_bytes: Vec<u8>,
@@ -96,7 +97,6 @@ impl LogWriter {
     pub(super) fn new(
         shared: Arc<Shared>,
         config: LogConfig,
-        lease: Lease,
         next_seq: RelaySeq,
         lock: File,
     ) -> Self {
@@ -105,9 +105,9 @@ impl LogWriter {
             .map(|_| OpenChunk::new(LogPos(0), config.chunk_bytes).seal())
             .collect();
         Self {
+            leased: RelaySeq(shared.leased.load(Ordering::Acquire)),
             shared,
             config,
-            lease,
             next_seq,
             chunk: None,
             spare,
@@ -123,7 +123,7 @@ impl LogWriter {
 
     pub(super) fn start_threads(&mut self) -> Result<(), LogError> {
         let failed = |error| LogError::io("start a thread for", &self.config.dir, error);
-        if !self.config.sync_interval.is_zero() {
+        if !self.syncs_itself() {
             let (shared, interval) = (Arc::clone(&self.shared), self.config.sync_interval);
             let body = move || sync::run(&shared, interval);
             self.threads.push(Builder::new().name("log-sync".into()).spawn(body).map_err(failed)?);
@@ -215,7 +215,7 @@ impl LogWriter {
     fn fits(&self, len: usize) -> bool {
         let (Some(chunk), Some(segment)) = (&self.chunk, &self.segment) else { return false };
         let used = chunk.end().0 - segment.base.0;
-        self.next_seq <= self.lease.leased
+        self.next_seq <= self.leased
             && chunk.room() >= len
             && (used == 0 || used + len as u64 <= self.segment_bytes_max())
     }
@@ -248,7 +248,7 @@ impl LogWriter {
     }
 
     fn write_staged(&self) -> Result<(), AppendError> {
-        let syncs = self.config.sync_interval.is_zero();
+        let syncs = self.syncs_itself();
         if !syncs && self.shared.sync_failed.load(Ordering::Acquire) {
             return Err(AppendError::Behind);
         }
@@ -262,6 +262,9 @@ impl LogWriter {
         let first = RelaySeq(self.next_seq.0 - self.staged.count);
         write_all_at(storage, &segment.index, &self.staged.records, segment.record_offset(first))?;
         if syncs {
+            if !segment.is_settled() {
+                self.shared.sync_to_head()?;
+            }
             storage.sync(&segment.data)?;
             storage.sync(&segment.index)?;
         }
@@ -285,7 +288,7 @@ impl LogWriter {
         self.staged.count = 0;
         self.staged.newest_micros = 0;
         self.staged.records.clear();
-        if self.config.sync_interval.is_zero() {
+        if self.syncs_itself() {
             self.shared.note_synced((seq, pos));
             // Only a help for the next start.
             let count = seq.0 + 1 - segment.first_seq.0;
@@ -293,6 +296,7 @@ impl LogWriter {
             self.turn += 1;
         } else {
             self.wake_sync(pos);
+            self.watch_lease();
         }
     }
 
@@ -302,7 +306,7 @@ impl LogWriter {
         let unsynced = pos.0 - shared.synced_pos.load(Ordering::Acquire).min(pos.0);
         let memory = (self.config.chunk_bytes * self.config.chunks_in_memory) as u64;
         if unsynced > memory / 2 {
-            self.urge_sync();
+            shared.urge_sync();
         } else {
             fence(Ordering::SeqCst);
             if shared.sync_idle.load(Ordering::SeqCst) {
@@ -312,10 +316,22 @@ impl LogWriter {
         }
     }
 
-    fn urge_sync(&self) {
-        if !self.shared.sync_urgent.swap(true, Ordering::SeqCst) {
-            self.shared.sync_bell.ring();
+    /// Asks for a new lease when half of the numbers are used up.
+    fn watch_lease(&mut self) {
+        let half = self.shared.lease_size / 2;
+        if self.next_seq.0 + half <= self.leased.0 {
+            return;
         }
+        self.leased = RelaySeq(self.shared.leased.load(Ordering::Acquire));
+        if self.next_seq.0 + half > self.leased.0
+            && !self.shared.lease_wanted.swap(true, Ordering::SeqCst)
+        {
+            self.shared.urge_sync();
+        }
+    }
+
+    fn syncs_itself(&self) -> bool {
+        self.config.sync_interval.is_zero()
     }
 
     /// Renews the lease, starts a segment, starts a chunk: whatever a frame of `len` bytes needs.
@@ -329,43 +345,44 @@ impl LogWriter {
     }
 
     fn try_make_room(&mut self, len: usize, now_micros: u64) -> Result<(), AppendError> {
-        if self.next_seq > self.lease.leased {
-            let leased = RelaySeq(self.next_seq.0 + self.config.lease_size.max(1) - 1);
-            self.write_lease(Lease { leased, ..self.lease })?;
+        if self.next_seq > self.leased {
+            self.await_lease()?;
         }
         let end = self.shared.head.pos();
         if let Some(segment) = &self.segment {
             let used = end.0 - segment.base.0;
             if used > 0 && used + len as u64 > self.segment_bytes_max() {
-                self.close_segment()?;
+                self.close_segment();
             }
         }
         if self.segment.is_none() {
             self.open_segment(end, now_micros)?;
         }
         if self.chunk.as_ref().is_none_or(|chunk| chunk.room() < len) {
-            self.open_chunk(end, len)?;
+            self.open_chunk(end, len);
         }
         Ok(())
     }
 
-    fn write_lease(&mut self, lease: Lease) -> io::Result<()> {
-        if lease != self.lease {
-            // Before: a segment that is no longer insisted on may go only after this is on disk.
-            if let Some(active) = lease.active {
-                self.shared.active.store(active.0, Ordering::Release);
-            }
-            lease.write(&*self.shared.storage, &self.config.dir)?;
-            self.shared.active.store(lease.active.map_or(0, |seq| seq.0), Ordering::Release);
-            self.lease = lease;
+    /// No number is given out above what the lease on disk allows.
+    fn await_lease(&mut self) -> Result<(), AppendError> {
+        self.leased = RelaySeq(self.shared.leased.load(Ordering::Acquire));
+        if self.next_seq <= self.leased {
+            return Ok(());
         }
-        Ok(())
-    }
-
-    /// Ends the open segment, synced: only the last segment can ever be torn.
-    fn close_segment(&mut self) -> io::Result<()> {
-        let Some(segment) = &self.segment else { return Ok(()) };
+        self.shared.lease_wanted.store(true, Ordering::SeqCst);
+        if !self.syncs_itself() {
+            self.shared.urge_sync();
+            return Err(AppendError::Behind);
+        }
         self.shared.sync_to_head()?;
+        self.leased = RelaySeq(self.shared.leased.load(Ordering::Acquire));
+        Ok(())
+    }
+
+    /// Ends the open segment. Syncing it is the business of `log-sync`.
+    fn close_segment(&mut self) {
+        let Some(segment) = self.segment.take() else { return };
         let (seq, pos) = self.shared.head.load();
         segment.close(Extent {
             end_seq: seq.next(),
@@ -373,23 +390,24 @@ impl LogWriter {
             oldest_micros: segment.oldest_micros(),
             newest_micros: segment.newest_micros(),
         });
-        self.segment = None;
-        Ok(())
     }
 
+    /// Starts a segment in files that were made ahead, without waiting for the disk.
     fn open_segment(&mut self, base: LogPos, now_micros: u64) -> io::Result<()> {
-        let made = match self.made.take() {
-            Some(segment) => segment,
-            None => {
-                let header = Header { first_seq: self.next_seq, base, created_micros: now_micros };
-                let storage = &*self.shared.storage;
-                Arc::new(Segment::create(storage, &self.config.dir, header)?)
+        let (storage, dir) = (&*self.shared.storage, &self.config.dir);
+        let files = match self.made.take().or_else(|| take_spare(&self.shared)) {
+            Some(files) => files,
+            None => Files::create(storage, dir, self.next_seq)?,
+        };
+        let header = Header { first_seq: self.next_seq, base, created_micros: now_micros };
+        let begun = Segment::begin(storage, dir, header, &files);
+        let segment = match begun {
+            Ok(segment) => Arc::new(segment),
+            Err(error) => {
+                self.made = Some(files);
+                return Err(error);
             }
         };
-        // Kept if the lease can't be written: on disk it may insist on these files already.
-        let segment = Arc::clone(self.made.insert(made));
-        self.write_lease(Lease { active: Some(segment.first_seq), ..self.lease })?;
-        self.made = None;
         self.shared.segments.rcu(|segments| {
             let mut segments = Vec::clone(segments);
             segments.push(Arc::clone(&segment));
@@ -399,13 +417,10 @@ impl LogWriter {
         Ok(())
     }
 
-    fn open_chunk(&mut self, base: LogPos, len: usize) -> Result<(), AppendError> {
+    /// Chunks leave memory whether or not they are synced: what they hold is in the files.
+    fn open_chunk(&mut self, base: LogPos, len: usize) {
         let mut chunks = Vec::clone(&self.shared.chunks.load());
         while chunks.len() >= self.config.chunks_in_memory.max(2) {
-            if chunks[0].end().0 > self.shared.synced_pos.load(Ordering::Acquire) {
-                self.urge_sync();
-                return Err(AppendError::Behind);
-            }
             self.spare.push(chunks.remove(0));
         }
         if let Some(chunk) = self.chunk.take() {
@@ -415,7 +430,6 @@ impl LogWriter {
         chunks.push(Arc::clone(chunk.chunk()));
         self.shared.chunks.store(Arc::new(chunks));
         self.chunk = Some(chunk);
-        Ok(())
     }
 
     /// A chunk from the spares if one is free and large enough, else a fresh one.
@@ -438,26 +452,27 @@ impl LogWriter {
 
     /// To be called about once a second: closes a segment whose events begin to be too old, so that
     /// they can go although no new ones come.
-    ///
-    /// # Errors
-    /// If the segment can't be synced; nothing changes then.
-    pub fn maintain(&mut self, now_micros: u64) -> Result<(), AppendError> {
+    pub fn maintain(&mut self, now_micros: u64) {
         let segments = self.shared.segments.load_full();
-        let Some(last) = segments.last() else { return Ok(()) };
+        let Some(last) = segments.last() else { return };
         let oldest = last.oldest_micros();
         let age = now_micros.saturating_sub(oldest);
-        if self.lease.active != Some(last.first_seq)
+        if self.shared.removable_below.load(Ordering::Acquire) != last.first_seq.0
             || self.staged.count > 0
             || oldest == 0
             || age <= self.shared.window_micros.load(Ordering::Relaxed) / 8
         {
-            return Ok(());
+            return;
         }
-        self.close_segment()?;
-        // From here on the segment may be removed, so the lease must not insist on it.
-        self.write_lease(Lease { active: None, ..self.lease })?;
-        self.shared.keeper_bell.ring();
-        Ok(())
+        self.close_segment();
+        // The segment may be removed only when the lease does not insist on it any more.
+        self.shared.release_wanted.store(true, Ordering::SeqCst);
+        if self.syncs_itself() {
+            // A failure shows in the log's fault; the next second tries again.
+            let _ = self.shared.sync_to_head();
+        } else {
+            self.shared.urge_sync();
+        }
     }
 
     /// Writes and syncs everything, stops the threads and leaves the mark of a clean stop.
@@ -473,7 +488,8 @@ impl LogWriter {
         let last = segments.iter().rfind(|last| last.end_seq(head_seq) > last.first_seq);
         let end_seq = last.map_or(RelaySeq(0), |last| last.end_seq(head_seq));
         let clean = CleanStop { next: self.next_seq, end_seq, end_pos };
-        self.write_lease(Lease { clean: Some(clean), ..self.lease })?;
+        self.shared.drop_spare();
+        self.shared.write_clean_stop(clean)?;
         Ok(())
     }
 
@@ -484,6 +500,21 @@ impl LogWriter {
         for thread in self.threads.drain(..) {
             // A thread that panicked has said so itself.
             let _ = thread.join();
+        }
+    }
+}
+
+/// The files that were made ahead, if they are ready.
+fn take_spare(shared: &Shared) -> Option<Files> {
+    let mut spare = shared.lock_spare();
+    match std::mem::take(&mut *spare) {
+        Spare::Ready(files) => {
+            *spare = Spare::Taken;
+            Some(files)
+        }
+        other => {
+            *spare = other;
+            None
         }
     }
 }
