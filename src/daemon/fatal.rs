@@ -5,6 +5,8 @@ use std::{error::Error, process::ExitCode};
 /// As in `sysexits.h`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Code {
+    /// The event log is damaged: said by `relayered log verify`.
+    Damaged = 1,
     Usage = 64,
     Software = 70,
     Config = 78,

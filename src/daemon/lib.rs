@@ -9,6 +9,7 @@ mod env;
 mod fatal;
 mod files;
 mod log;
+mod log_tools;
 mod relay;
 mod signals;
 
@@ -50,6 +51,11 @@ fn invoke(args: &[String]) -> Result<(), Fatal> {
             // Who closes the pipe has read enough.
             let _ = std::io::stdout().write_all(text.as_bytes());
             Ok(())
+        }
+        Invocation::Log { command, flags } => {
+            let faulty = |error| Fatal::of(Code::Config, &error).remedy("See relayered --help");
+            log::start(&LogOutput::from_flags(&flags).map_err(faulty)?);
+            log_tools::run(command, &Config::from_flags(&flags).map_err(faulty)?.log_dir)
         }
         Invocation::Serve { flags, ignored } => {
             let faulty = |error| Fatal::of(Code::Config, &error).remedy("See relayered --help");

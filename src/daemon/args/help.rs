@@ -12,6 +12,14 @@ relayered: an AT Protocol relay. Many PDS hosts in, one verified firehose out.
 
 Usage: relayered [serve] [FLAGS]
        relayered --help | --version
+       relayered log info [--json]      what the event log holds
+       relayered log verify [--json]    reads it whole; exit code 1 if anything is damaged
+       relayered log dump [--from SEQ] [--count N] [--json]
+                                        the events, one a line
+       relayered log repair [--json]    what a start would repair, of a relay that is stopped
+
+The log commands take --data-dir or --persist-dir. All but repair only read, also beside a running
+relay.
 
 Every flag can also be given as an environment variable, or in a file `.env` in the working
 directory. Flags win over the environment, the environment over the file. Times are written as
@@ -43,7 +51,8 @@ pub(super) fn text() -> String {
         }
     }
     out.push_str(
-        "\nExit codes: 0 stopped in order, 64 wrong usage, 70 fault, 78 wrong configuration.\n\
+        "\nExit codes: 0 stopped in order, 1 log damaged, 64 wrong usage, 70 fault, 78 wrong \
+         configuration.\n\
          SIGTERM and SIGINT stop it in order, a second one at once.\n",
     );
     out

@@ -3,6 +3,7 @@
 //! Flags win over the environment, the environment over the `.env` file.
 
 mod help;
+mod log_command;
 mod table;
 
 use argh::FromArgs;
@@ -91,6 +92,17 @@ pub(crate) enum Invocation {
         /// Flags and variables that were given and have no effect.
         ignored: Vec<String>,
     },
+    /// A look at the event log's files.
+    Log { command: LogCommand, flags: Box<Flags> },
+}
+
+/// `relayered log …`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LogCommand {
+    Info { json: bool },
+    Verify { json: bool },
+    Dump { from: u64, count: u64, json: bool },
+    Repair { json: bool },
 }
 
 /// What is wrong with the command line or the environment.
@@ -106,8 +118,9 @@ pub(crate) enum ArgsError {
 
 /// Reads the command line (without the program's name) and the environment.
 pub(crate) fn parse(args: &[String], env: &impl Env) -> Result<Invocation, ArgsError> {
+    let (command, args) = log_command::take(args)?;
     let mut given = Given::default();
-    if let Some(text) = given.take_args(args)? {
+    if let Some(text) = given.take_args(&args)? {
         return Ok(Invocation::Print(text));
     }
     for flag in table::all() {
@@ -120,7 +133,11 @@ pub(crate) fn parse(args: &[String], env: &impl Env) -> Result<Invocation, ArgsE
     let canonical: Vec<&str> = given.canonical.iter().map(String::as_str).collect();
     let flags = Flags::from_args(&["relayered"], &canonical)
         .map_err(|exit| ArgsError::Usage(exit.output.trim().to_owned()))?;
-    Ok(Invocation::Serve { flags: Box::new(flags), ignored: given.ignored })
+    let flags = Box::new(flags);
+    Ok(match command {
+        Some(command) => Invocation::Log { command, flags },
+        None => Invocation::Serve { flags, ignored: given.ignored },
+    })
 }
 
 /// Flags in their one form.
@@ -236,8 +253,8 @@ fn check_subcommand(arg: &str, seen: &mut Option<String>) -> Result<(), ArgsErro
     }
     if arg != "serve" {
         return Err(ArgsError::Usage(format!(
-            "unknown command {arg:?}; the one command is serve, which is also what relayered does \
-             without any"
+            "unknown command {arg:?}; the commands are serve, which is also what relayered does \
+             without any, and log"
         )));
     }
     *seen = Some(arg.to_owned());

@@ -13,7 +13,7 @@ fn run(args: &str, env: &[(&str, &str)]) -> Result<Invocation, ArgsError> {
 fn flags(args: &str, env: &[(&str, &str)]) -> Flags {
     match run(args, env).unwrap() {
         Invocation::Serve { flags, .. } => *flags,
-        Invocation::Print(text) => panic!("{text}"),
+        other => panic!("{other:?}"),
     }
 }
 
@@ -77,6 +77,32 @@ fn errors_say_what_was_meant() {
     }
     let error = run("--zzzzzzzzzzzz", &[]).unwrap_err().to_string();
     assert!(!error.contains("nearest"), "{error}");
+}
+
+#[test]
+fn log_commands_take_the_relays_flags_too() {
+    let log = |args: &str| match run(args, &[("DATA_DIR", "d")]).unwrap() {
+        Invocation::Log { command, flags } => (command, flags.data_dir.unwrap()),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(log("log info"), (LogCommand::Info { json: false }, "d".into()));
+    assert_eq!(
+        log("log --data-dir x verify --json"),
+        (LogCommand::Verify { json: true }, "x".into())
+    );
+    let dump = LogCommand::Dump { from: 7, count: 2, json: false };
+    assert_eq!(log("log dump --from 7 --count=2 --allow-insecure-hosts"), (dump, "d".into()));
+    for (args, hint) in [
+        ("log", "needs a command"),
+        ("log inof", "inof"),
+        ("log dump --from x", "number"),
+        ("log info --from 3", "for dump"),
+        ("log info serve", "Usage"),
+    ] {
+        let error = run(args, &[]).unwrap_err().to_string();
+        assert!(error.contains(hint), "{args}: {error}");
+    }
+    assert!(matches!(run("log --help", &[]).unwrap(), Invocation::Print(_)));
 }
 
 #[test]

@@ -27,6 +27,7 @@ mod shared;
 mod storage;
 mod sync;
 mod tail;
+pub mod tools;
 mod writer;
 
 #[cfg(test)]

@@ -508,7 +508,7 @@ pub(super) fn read_any_header(handle: &Handle, kind: FileKind) -> Result<Option<
 }
 
 /// How many events of the segment were synced for certain.
-fn read_checkpoint(index: &Handle) -> std::io::Result<u64> {
+pub(super) fn read_checkpoint(index: &Handle) -> std::io::Result<u64> {
     let mut count = 0;
     for offset in CHECKPOINT_OFFSETS {
         let mut bytes = [0; CHECKPOINT_BYTES];

@@ -1,0 +1,197 @@
+//! `relayered log …` on the data directory of the real binary.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod harness;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+use harness::{Consumer, Relay, consumer, corpus::Corpus};
+use serde_json::Value;
+
+fn tool(data: &Path, arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_relayered"));
+    command.env_clear().current_dir(data).arg("log").args(arguments).arg("--data-dir").arg(data);
+    command.output().unwrap()
+}
+
+/// Runs it, and gives what it has printed.
+fn printed(data: &Path, arguments: &[&str]) -> String {
+    let output = tool(data, arguments);
+    assert!(output.status.success(), "{arguments:?}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn json_lines(text: &str) -> Vec<Value> {
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// A relay that has taken the corpus into several segments, and what consumers got.
+fn relay_with_corpus() -> (Relay, Vec<Vec<u8>>) {
+    let corpus = Corpus::load();
+    let (plc, hosts) = corpus.network();
+    let relay = Relay::start(&plc, &["--log-segment-bytes", "1MiB"]);
+    for (pds, frames) in hosts.iter().zip(&corpus.hosts) {
+        relay.add_host(pds);
+        pds.push_all(frames.iter().cloned());
+    }
+    let frames = Consumer::connect(relay.api, Some(0)).wait_for(corpus.event_count());
+    (relay, frames)
+}
+
+fn first_data_file(data: &Path) -> PathBuf {
+    let mut paths: Vec<_> = fs::read_dir(data.join("log"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "log"))
+        .collect();
+    paths.sort();
+    paths.remove(0)
+}
+
+#[test]
+fn the_tools_tell_what_consumers_got_and_name_damage() {
+    let (mut relay, frames) = relay_with_corpus();
+    let data = relay.data_dir();
+
+    // Beside the running relay.
+    let info: Value = serde_json::from_str(&printed(&data, &["info", "--json"])).unwrap();
+    assert_eq!(info["running"], true);
+    assert!(printed(&data, &["verify"]).contains("all whole"));
+    let newest = consumer::event(frames.last().unwrap()).seq;
+    let from = newest.to_string();
+    assert_eq!(json_lines(&printed(&data, &["dump", "--json", "--from", &from])).len(), 1);
+    let repair = tool(&data, &["repair"]);
+    assert!(!repair.status.success());
+    assert!(String::from_utf8_lossy(&repair.stderr).contains("in use by another process"));
+
+    // Stopped in order.
+    assert!(relay.terminate().success());
+    let info: Value = serde_json::from_str(&printed(&data, &["info", "--json"])).unwrap();
+    assert_eq!(info["running"], false);
+    assert_eq!(info["events"], frames.len());
+    assert_eq!(info["cleanNext"], newest + 1);
+    let segments = info["segments"].as_array().unwrap();
+    assert!(segments.len() > 1, "{info}");
+    assert!(printed(&data, &["info"]).contains("stopped in order"));
+    let verified = json_lines(&printed(&data, &["verify", "--json"]));
+    assert_eq!(verified.len(), segments.len());
+
+    dump_prints_what_consumers_got(&data, &frames);
+
+    // One flipped bit in the middle of a frame.
+    let path = first_data_file(&data);
+    let before = fs::read(&path).unwrap();
+    let mut bytes = before.clone();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 4;
+    fs::write(&path, &bytes).unwrap();
+    let output = tool(&data, &["verify", "--json"]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let lines = json_lines(&String::from_utf8(output.stdout).unwrap());
+    let damaged: Vec<_> = lines.iter().filter(|line| !line["fault"].is_null()).collect();
+    assert_eq!(damaged.len(), 1);
+    assert_eq!(damaged[0]["file"], path.display().to_string());
+    let seq = damaged[0]["fault"]["seq"].as_u64().unwrap();
+    assert_eq!(seq, seq_at(&frames, middle - 4096));
+    let output = tool(&data, &["verify"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains(&format!("DAMAGED at seq {seq}")), "{text}");
+    let output = tool(&data, &["dump", "--json"]);
+    assert_eq!(output.status.code(), Some(1));
+    let until = json_lines(&String::from_utf8(output.stdout).unwrap());
+    assert_eq!(until.last().unwrap()["seq"], seq - 1);
+
+    // Whole again.
+    fs::write(&path, &before).unwrap();
+    assert!(printed(&data, &["verify"]).contains("all whole"));
+}
+
+/// The number of the event whose stored bytes hold the byte at `offset` of the first segment.
+fn seq_at(frames: &[Vec<u8>], offset: usize) -> u64 {
+    let mut end = 0;
+    for frame in frames {
+        end += frame.len()
+            + if frame.len() < 126 {
+                2
+            } else if frame.len() < 65_536 {
+                4
+            } else {
+                10
+            };
+        if offset < end {
+            return consumer::event(frame).seq;
+        }
+    }
+    panic!("{offset} is behind all events")
+}
+
+fn dump_prints_what_consumers_got(data: &Path, frames: &[Vec<u8>]) {
+    let events = json_lines(&printed(data, &["dump", "--json"]));
+    assert_eq!(events.len(), frames.len());
+    for (event, frame) in events.iter().zip(frames) {
+        let expected = consumer::event(frame);
+        assert_eq!(event["seq"], expected.seq);
+        assert_eq!(event["did"], expected.did);
+        assert_eq!(event["time"], expected.time);
+        assert_eq!(event["bytes"], frame.len());
+        if let protocol::frame::Body::Commit(body) = &expected.body {
+            assert_eq!(event["body"]["rev"], body.rev);
+            let paths: Vec<_> = body.ops.iter().map(|op| op.path).collect();
+            let ops = event["body"]["ops"].as_array().unwrap();
+            assert_eq!(
+                ops.iter().map(|op| op["path"].as_str().unwrap()).collect::<Vec<_>>(),
+                paths
+            );
+        }
+    }
+    let at = frames.len() / 2;
+    let from = consumer::event(&frames[at]).seq.to_string();
+    let text = printed(data, &["dump", "--from", &from, "--count", "3"]);
+    assert_eq!(text.lines().count(), 3);
+    assert!(text.starts_with(&format!("{from} ")), "{text}");
+}
+
+#[test]
+fn after_a_kill_verify_is_content_and_repair_makes_a_clean_log() {
+    let (mut relay, frames) = relay_with_corpus();
+    let data = relay.data_dir();
+    relay.kill();
+    printed(&data, &["verify"]);
+    assert!(printed(&data, &["info"]).contains("not stopped in order"));
+    // A torn tail is no damage.
+    let mut paths: Vec<_> = fs::read_dir(data.join("log"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "log"))
+        .filter(|path| !path.ends_with("spare.log"))
+        .collect();
+    paths.sort();
+    let last = paths.pop().unwrap();
+    let mut bytes = fs::read(&last).unwrap();
+    bytes.extend_from_slice(b"half a fra");
+    fs::write(&last, bytes).unwrap();
+    assert!(printed(&data, &["verify"]).contains("torn tail"));
+    assert!(printed(&data, &["repair"]).contains("all whole"));
+    assert!(!printed(&data, &["verify"]).contains("torn"));
+    relay.launch();
+    let replay = Consumer::connect(relay.api, Some(0)).wait_for(frames.len());
+    assert!(replay == frames);
+}
+
+#[test]
+fn errors_say_what_to_do() {
+    let empty = tempfile::tempdir().unwrap();
+    for command in ["info", "verify", "dump", "repair"] {
+        let output = tool(empty.path(), &[command]);
+        assert_eq!(output.status.code(), Some(78), "{output:?}");
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert!(text.contains("--data-dir"), "{text}");
+    }
+    assert!(fs::read_dir(empty.path()).unwrap().next().is_none(), "a look has made files");
+    assert_eq!(tool(empty.path(), &["dmup"]).status.code(), Some(64));
+}
