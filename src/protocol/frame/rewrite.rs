@@ -1,5 +1,7 @@
 //! Frames that the relay makes or changes. Cold paths: results are owned.
 
+use serde::Serialize;
+
 use super::{FrameKind, parse, read_header};
 use crate::{
     cbor::{self, Reader},
@@ -68,57 +70,55 @@ pub fn with_defaults(frame: &[u8]) -> Result<Vec<u8>, DecodeError> {
     Ok(join(header, &pairs, frame.len() + 32))
 }
 
+#[derive(Serialize)]
+struct Header<'a> {
+    op: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    t: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct AccountBody<'a> {
+    did: &'a str,
+    seq: u64,
+    time: &'a str,
+    active: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct ErrorBody<'a> {
+    error: &'a str,
+    message: &'a str,
+}
+
+#[derive(Serialize)]
+struct InfoBody<'a> {
+    name: &'a str,
+    message: &'a str,
+}
+
 /// An #account of the relay's own, with 0 in the place of its `seq`.
 pub fn account_frame(did: &str, time: &str, active: bool, status: Option<&str>) -> Vec<u8> {
-    let mut out = Vec::with_capacity(160);
-    write_header(&mut out, 1, Some("#account"));
-    cbor::write::map(&mut out, 4 + u64::from(status.is_some()));
-    cbor::write::text(&mut out, "did");
-    cbor::write::text(&mut out, did);
-    cbor::write::text(&mut out, "seq");
-    cbor::write::unsigned(&mut out, 0);
-    cbor::write::text(&mut out, "time");
-    cbor::write::text(&mut out, time);
-    cbor::write::text(&mut out, "active");
-    cbor::write::boolean(&mut out, active);
-    if let Some(status) = status {
-        cbor::write::text(&mut out, "status");
-        cbor::write::text(&mut out, status);
-    }
-    out
+    encode(1, Some("#account"), &AccountBody { did, seq: 0, time, active, status })
 }
 
 /// The last frame of a stream that ends with an error.
 pub fn error_frame(error: &str, message: &str) -> Vec<u8> {
-    let mut out = Vec::with_capacity(128);
-    write_header(&mut out, -1, None);
-    write_notice(&mut out, "error", error, message);
-    out
+    encode(-1, None, &ErrorBody { error, message })
 }
 
 /// An #info frame; it has no `seq`.
 pub fn info_frame(name: &str, message: &str) -> Vec<u8> {
-    let mut out = Vec::with_capacity(128);
-    write_header(&mut out, 1, Some("#info"));
-    write_notice(&mut out, "name", name, message);
+    encode(1, Some("#info"), &InfoBody { name, message })
+}
+
+/// A frame that is made here rather than passed on: rare, so the library's encoder will do.
+fn encode(op: i64, t: Option<&str>, body: &impl Serialize) -> Vec<u8> {
+    let mut out = Vec::with_capacity(160);
+    serde_ipld_dagcbor::to_writer(&mut out, &Header { op, t })
+        .and_then(|()| serde_ipld_dagcbor::to_writer(&mut out, body))
+        .expect("texts and numbers are encoded into memory");
     out
-}
-
-/// `field` sorts before `message`, as both fields in use are shorter.
-fn write_notice(out: &mut Vec<u8>, field: &str, name: &str, message: &str) {
-    cbor::write::map(out, 2);
-    cbor::write::text(out, field);
-    cbor::write::text(out, name);
-    cbor::write::text(out, "message");
-    cbor::write::text(out, message);
-}
-
-fn write_header(out: &mut Vec<u8>, op: i64, t: Option<&str>) {
-    cbor::write::map(out, 1 + u64::from(t.is_some()));
-    if let Some(t) = t {
-        cbor::write::text(out, "t");
-        cbor::write::text(out, t);
-    }
-    cbor::write::text(out, "op");
-    cbor::write::integer(out, op);
 }
