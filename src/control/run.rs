@@ -195,7 +195,13 @@ impl Dispatch {
                 metrics::counter!(name, "fault" => fault.label()).increment(1);
                 self.hosts.handle_report(report);
             }
-            report @ ShardReport::Progress(_) => self.hosts.handle_report(report),
+            report @ (ShardReport::Progress(_) | ShardReport::HostSlowed { .. }) => {
+                self.hosts.handle_report(report);
+            }
+            ShardReport::LocalSet { account, local } => {
+                tracing::debug!(account = account.0, ?local, "local status set");
+            }
+            ShardReport::Collections(_) => {}
         }
     }
 }

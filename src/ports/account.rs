@@ -2,7 +2,7 @@
 
 use ecdsa::VerifyingKey;
 
-use crate::{AccountId, HostId, ShardId};
+use crate::{AccountId, HostId, RelaySeq, ShardId};
 
 /// The account's status word, as in `com.atproto.sync.subscribeRepos#account`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
@@ -120,8 +120,56 @@ pub struct AccountState {
     pub host: HostId,
     pub upstream: UpstreamStatus,
     pub local: LocalStatus,
+    /// The local status that the account's last event in the log stood under: what consumers have
+    /// been told. Where `local` differs in effect, the shard tells them before anything else.
+    pub announced: LocalStatus,
     /// `None` until the first commit or #sync.
     pub head: Option<RepoHead>,
+}
+
+/// The relay's own word on an account: from control to the account's owner shard, which sets it and,
+/// if the effective status changes by it, makes one #account event of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SetLocal {
+    pub did: Box<str>,
+    /// As stored: used if the shard does not hold the account.
+    pub state: AccountState,
+    pub local: LocalStatus,
+}
+
+/// Why a shard asks for an account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LookupWhy {
+    /// The shard does not hold the account, or not its identity.
+    State,
+    /// The signature does not fit the key.
+    Key,
+    /// The event comes from another host than the one that holds the account.
+    Host,
+    /// The host announced a change (#identity).
+    Announced,
+    /// The document has passed its time.
+    Old,
+    /// A commit of an account that its host had called inactive: control asks the host's
+    /// `getRepoStatus`.
+    Inactive,
+}
+
+impl LookupWhy {
+    pub const ALL: [Self; 6] =
+        [Self::State, Self::Key, Self::Host, Self::Announced, Self::Old, Self::Inactive];
+
+    /// The value of the metric label `why`.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::State => "state",
+            Self::Key => "key",
+            Self::Host => "host",
+            Self::Announced => "announced",
+            Self::Old => "old",
+            Self::Inactive => "inactive",
+        }
+    }
 }
 
 /// A shard asks for what it does not hold of an account. At most one is in flight for a DID.
@@ -132,10 +180,14 @@ pub struct AccountLookup {
     pub shard: ShardId,
     /// The host whose event caused the question: the budget it is charged to.
     pub sender: HostId,
+    pub why: LookupWhy,
     /// A cached identity will not do: the key or the host did not fit, or the host announced a change.
     pub fresh: bool,
     /// The shard holds no state for the account: the answer must bring it.
     pub state_wanted: bool,
+    /// The state must be as of this event of the log or a later one: the shard has forgotten
+    /// accounts whose last event may have this number. 0: whatever is stored.
+    pub as_of: RelaySeq,
 }
 
 /// What the DID document says, reduced to what a relay needs.
@@ -170,4 +222,6 @@ pub struct AccountAnswer {
     pub identity: IdentityAnswer,
     /// Whether the identity was fetched for this question rather than taken from the cache.
     pub fresh: bool,
+    /// What the host says of the account, if that was asked ([`LookupWhy::Inactive`]) and answered.
+    pub host_status: Option<UpstreamStatus>,
 }

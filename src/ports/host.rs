@@ -24,6 +24,7 @@ pub struct HostSocket {
     /// Non-blocking, `TCP_NODELAY` set.
     pub stream: TcpStream,
     pub strictness: Strictness,
+    pub limits: HostLimits,
     /// Where to go on if the shard has not had this host since the process started, or knows no
     /// cursor of it yet.
     pub resume: HostResume,
@@ -40,6 +41,40 @@ pub struct HostResume {
     pub reset: bool,
 }
 
+/// How many events of a host are taken in a time. What is above is not dropped: the host's socket
+/// is not read until there is room again. `None`: no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HostLimits {
+    pub per_second: Option<u32>,
+    pub per_hour: Option<u32>,
+    pub per_day: Option<u32>,
+}
+
+/// Why a host is read more slowly than it sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SlowReason {
+    PerSecond,
+    PerHour,
+    PerDay,
+    /// As many of its events as may be are in our hands: they wait for identities, for the log, or
+    /// behind other events of the same few accounts.
+    Queue,
+}
+
+impl SlowReason {
+    pub const ALL: [Self; 4] = [Self::PerSecond, Self::PerHour, Self::PerDay, Self::Queue];
+
+    /// As told by the API, and the value of the metric label `why`.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::PerSecond => "per-second",
+            Self::PerHour => "per-hour",
+            Self::PerDay => "per-day",
+            Self::Queue => "queue",
+        }
+    }
+}
+
 /// How far the relay is with a host; sent about every half second for hosts that moved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HostProgress {
@@ -53,6 +88,36 @@ pub struct HostProgress {
     pub received: u64,
     pub forwarded: u64,
     pub refused: u64,
+    /// Of the refused ones those that are the host's fault ([`RefusalReason::is_fault`]).
+    ///
+    /// [`RefusalReason::is_fault`]: crate::RefusalReason::is_fault
+    pub invalid: u64,
+    /// Questions to directories that its events forced: documents fetched anew, or of DIDs that
+    /// turned out not to be its accounts.
+    pub forced_lookups: u64,
+    /// Accounts that its events made known to this relay.
+    pub new_accounts: u64,
+    /// The host has begun a lower numbering: `cursor` and `log_floor` replace what is stored, be it
+    /// higher or not.
+    pub renumbered: bool,
+}
+
+impl HostProgress {
+    /// Of a host with which nothing has happened yet.
+    pub fn new(host: HostId) -> Self {
+        Self {
+            host,
+            cursor: None,
+            log_floor: RelaySeq(0),
+            received: 0,
+            forwarded: 0,
+            refused: 0,
+            invalid: 0,
+            forced_lookups: 0,
+            new_accounts: 0,
+            renumbered: false,
+        }
+    }
 }
 
 /// Why a connection to a host ended.

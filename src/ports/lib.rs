@@ -9,7 +9,9 @@ mod ids;
 mod log;
 mod message;
 mod outcome;
+mod owner;
 pub mod ring;
+mod status;
 
 pub use account::*;
 pub use host::*;
@@ -17,3 +19,5 @@ pub use ids::*;
 pub use log::*;
 pub use message::*;
 pub use outcome::*;
+pub use owner::owner_of;
+pub use status::{Effective, effective};

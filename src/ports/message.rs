@@ -3,8 +3,9 @@
 use std::net::{SocketAddr, TcpStream};
 
 use crate::{
-    AccountAnswer, AccountLookup, ConsumerId, EventKind, HostFault, HostId, HostProgress, HostSeq,
-    HostSocket, RefusalReason, RelaySeq, Remark, Strictness, ring::Weight,
+    AccountAnswer, AccountId, AccountLookup, ConsumerId, EventKind, HostFault, HostId, HostLimits,
+    HostProgress, HostSeq, HostSocket, LocalStatus, RefusalReason, RelaySeq, Remark, SetLocal,
+    SlowReason, Strictness, ring::Weight,
 };
 
 /// Control to shard.
@@ -15,10 +16,14 @@ pub enum ShardCommand {
     /// Close the connection to the host, if there is one.
     DropHost(HostId),
     SetStrictness(HostId, Strictness),
+    /// To the host's home shard; holds until the next socket brings limits of its own.
+    SetHostLimits(HostId, HostLimits),
     /// A consumer after the WebSocket handshake.
     Consumer(Box<ConsumerSocket>),
     DropConsumer(ConsumerId),
     Account(Box<AccountAnswer>),
+    /// To the shard that owns the account ([`crate::owner_of`]).
+    SetLocal(Box<SetLocal>),
 }
 
 /// A consumer's socket, upgraded by control and served by a shard.
@@ -46,7 +51,24 @@ pub enum ShardReport {
         progressed: bool,
     },
     Progress(Vec<HostProgress>),
+    /// The host is being read more slowly than it sends (`None`: no longer). When that begins, ends
+    /// or changes, and at most about once a second for a host.
+    HostSlowed {
+        host: HostId,
+        why: Option<SlowReason>,
+        /// Unix seconds at which it will be over, where that is known.
+        until: Option<u64>,
+    },
     Lookup(Box<AccountLookup>),
+    /// A [`ShardCommand::SetLocal`] was carried out: if an event had to be made of it, it is on its
+    /// way to the log, before all later ones of the account.
+    LocalSet {
+        account: AccountId,
+        local: LocalStatus,
+    },
+    /// Collections in which accounts have created records, each for the first time since the shard
+    /// holds the account: told again after a restart.
+    Collections(Vec<(AccountId, Box<str>)>),
     Consumers(Vec<ConsumerProgress>),
     ConsumerClosed {
         id: ConsumerId,
@@ -150,6 +172,7 @@ impl Weight for ShardCommand {
             + match self {
                 Self::Consumer(socket) => socket.received.len(),
                 Self::Host(socket) => socket.resume.emitted.len() * size_of::<HostSeq>(),
+                Self::SetLocal(set) => size_of::<SetLocal>() + set.did.len(),
                 _ => 0,
             }
     }
@@ -161,6 +184,10 @@ impl Weight for ShardReport {
             + match self {
                 Self::Progress(hosts) => size_of_val(hosts.as_slice()),
                 Self::Consumers(consumers) => size_of_val(consumers.as_slice()),
+                Self::Collections(found) => found
+                    .iter()
+                    .map(|(_, collection)| size_of::<AccountId>() + 2 * collection.len())
+                    .sum(),
                 _ => 0,
             }
     }

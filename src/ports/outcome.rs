@@ -112,6 +112,50 @@ impl RefusalReason {
     pub fn index(self) -> usize {
         self as usize
     }
+
+    /// Whether it counts against the host that sent the frame.
+    ///
+    /// Not what happens to good hosts: events that come twice or late, that hit a state which the host
+    /// cannot know, that belong to an account which has just moved, that older versions of the
+    /// protocol allowed, or for which the directory is to blame.
+    pub fn is_fault(self) -> bool {
+        match self {
+            Self::FrameMalformed
+            | Self::FrameTooLarge
+            | Self::FrameText
+            | Self::DidSyntax
+            | Self::TimeSyntax
+            | Self::RevSyntax
+            | Self::RevFuture
+            | Self::BlocksTooLarge
+            | Self::OpsTooMany
+            | Self::CarMalformed
+            | Self::BlockHash
+            | Self::CommitMissing
+            | Self::CommitMalformed
+            | Self::CommitMismatch
+            | Self::SignatureInvalid
+            | Self::OpInvalid
+            | Self::RecordMissing
+            | Self::RecordTooLarge
+            | Self::RecordMalformed
+            | Self::TreeMalformed
+            | Self::InversionMismatch => true,
+            Self::FrameUnknown
+            | Self::SeqOrder
+            | Self::Duplicate
+            | Self::RevStale
+            | Self::AccountInactive
+            | Self::AccountTakendown
+            | Self::AccountThrottled
+            | Self::HostMismatch
+            | Self::IdentityNotFound
+            | Self::IdentityUnavailable
+            | Self::KeyMissing
+            | Self::PrevDataMissing
+            | Self::IdentityUnchanged => false,
+        }
+    }
 }
 
 /// What was passed on although it is not quite what the specification asks for. Each is counted.

@@ -6,7 +6,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::{StatusCode, Uri, header};
-use ports::{AccountState, HostId, LocalStatus, RepoHead, StatusWord};
+use ports::{AccountState, Effective, HostId, RepoHead, effective};
 use protocol::{
     cid::{Cid, Codec},
     syntax::{did, tid::Tid},
@@ -227,11 +227,8 @@ fn repo_not_found(message: &str) -> ApiError {
 
 /// Whether the account is active as this relay sees it, and the word for why not.
 fn standing(state: &AccountState) -> (bool, Option<&'static str>) {
-    match state.local {
-        LocalStatus::Takendown => (false, StatusWord::Takendown.label()),
-        LocalStatus::Throttled => (false, StatusWord::Throttled.label()),
-        LocalStatus::Active => (state.upstream.active, state.upstream.word.label()),
-    }
+    let Effective { active, word } = effective(state.upstream, state.local);
+    (active, word.label())
 }
 
 fn add_status(object: &mut Value, state: &AccountState) {

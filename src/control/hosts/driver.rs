@@ -228,7 +228,10 @@ impl Driver {
                     self.registry.handle_progress(progress);
                 }
             }
-            ShardReport::Lookup(_)
+            ShardReport::HostSlowed { .. }
+            | ShardReport::LocalSet { .. }
+            | ShardReport::Collections(_)
+            | ShardReport::Lookup(_)
             | ShardReport::Consumers(_)
             | ShardReport::ConsumerClosed { .. }
             | ShardReport::Tally(_) => {}

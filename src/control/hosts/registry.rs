@@ -11,7 +11,8 @@ use std::{
 };
 
 use ports::{
-    HostFault, HostId, HostProgress, HostResume, HostSeq, HostSocket, ShardCommand, Strictness,
+    HostFault, HostId, HostLimits, HostProgress, HostResume, HostSeq, HostSocket, ShardCommand,
+    Strictness,
 };
 
 use super::machine::{Attempt, HostMachine, Reason, RetryConfig, Standing};
@@ -287,6 +288,7 @@ impl Registry {
             tls: entry.row.tls,
             stream,
             strictness: entry.row.strictness.unwrap_or(strictness),
+            limits: HostLimits::default(),
             resume: HostResume { cursor: entry.row.cursor, emitted, reset },
         };
         let command = ShardCommand::Host(Box::new(socket));

@@ -3,8 +3,8 @@
 use std::{collections::HashMap, time::Duration};
 
 use ports::{
-    HostFault, HostId, HostProgress, HostSeq, HostSocket, RelaySeq, ShardCommand, ShardId,
-    ShardReport, Strictness,
+    HostFault, HostId, HostProgress, HostSeq, HostSocket, ShardCommand, ShardId, ShardReport,
+    Strictness,
 };
 use tokio::sync::mpsc;
 
@@ -65,12 +65,10 @@ impl Bench {
 
     fn progress(&self, host: HostId, cursor: u64) {
         let progress = HostProgress {
-            host,
             cursor: Some(HostSeq(cursor)),
-            log_floor: RelaySeq(0),
             received: 1,
             forwarded: 1,
-            refused: 0,
+            ..HostProgress::new(host)
         };
         self.hosts.handle_report(ShardReport::Progress(vec![progress]));
     }

@@ -161,6 +161,7 @@ impl Resolver {
                     state: None,
                     identity: IdentityAnswer::Unavailable,
                     fresh: false,
+                    host_status: None,
                 }
             }
         }
@@ -191,7 +192,13 @@ impl Resolver {
             // Kept by the store for accounts that have a row by now.
             self.store.save_identity(did, to_stored(document));
         }
-        Ok(AccountAnswer { did: lookup.did.clone(), state, identity, fresh: answer.fresh })
+        Ok(AccountAnswer {
+            did: lookup.did.clone(),
+            state,
+            identity,
+            fresh: answer.fresh,
+            host_status: None,
+        })
     }
 
     /// The identity alone, for questions from the API. `fresh` bypasses the cache within limits.

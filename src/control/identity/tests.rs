@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicU16, Ordering},
 };
 
-use ports::ShardId;
+use ports::{LookupWhy, RelaySeq, ShardId};
 
 use super::*;
 use crate::{
@@ -61,8 +61,15 @@ impl Bench {
     }
 
     async fn ask(&self, did: &str, sender: HostId, fresh: bool) -> AccountAnswer {
-        let lookup =
-            AccountLookup { did: did.into(), shard: ShardId(0), sender, fresh, state_wanted: true };
+        let lookup = AccountLookup {
+            did: did.into(),
+            shard: ShardId(0),
+            sender,
+            why: LookupWhy::State,
+            fresh,
+            state_wanted: true,
+            as_of: RelaySeq(0),
+        };
         self.resolver.answer(lookup).await
     }
 }

@@ -73,14 +73,7 @@ fn memory() -> Store {
 }
 
 fn progress(host: HostId, cursor: u64) -> HostProgress {
-    HostProgress {
-        host,
-        cursor: Some(HostSeq(cursor)),
-        log_floor: RelaySeq(0),
-        received: 0,
-        forwarded: 0,
-        refused: 0,
-    }
+    HostProgress { cursor: Some(HostSeq(cursor)), ..HostProgress::new(host) }
 }
 
 async fn state(store: &Store, did: &str) -> AccountState {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use foldhash::quality::RandomState;
-use ports::{AccountLookup, HostId, ShardId};
+use ports::{AccountLookup, HostId, LookupWhy, RelaySeq, ShardId};
 
 use super::{WallTime, did::DidKey};
 use crate::upstream::RawFrame;
@@ -120,6 +120,8 @@ impl Waits {
             did: did.text(),
             shard: self.shard,
             sender: ask.sender,
+            why: LookupWhy::State,
+            as_of: RelaySeq(0),
             fresh: ask.fresh,
             state_wanted: ask.state_wanted,
         });

@@ -157,7 +157,7 @@ impl Core {
     }
 
     fn start_host(self: &Rc<Self>, socket: HostSocket) {
-        let HostSocket { host, hostname, tls, stream, strictness, resume } = socket;
+        let HostSocket { host, hostname, tls, stream, strictness, limits: _, resume } = socket;
         let session = match tls.then(|| TlsSession::new(&self.tls, &hostname)).transpose() {
             Ok(session) => session,
             Err(fault) => return self.host_failed(host, fault),

@@ -183,12 +183,12 @@ impl Hosts {
                 let host = self.known.get_mut(&id)?;
                 host.dirty = false;
                 Some(HostProgress {
-                    host: id,
                     cursor: host.window.cursor(),
                     log_floor: host.window.log_floor(head),
                     received: std::mem::take(&mut host.received),
                     forwarded: std::mem::take(&mut host.forwarded),
                     refused: std::mem::take(&mut host.refused),
+                    ..HostProgress::new(id)
                 })
             })
             .collect()

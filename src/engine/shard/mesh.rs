@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 
 use ports::{
-    HostId, ShardId,
+    HostId, ShardId, owner_of,
     ring::{Receiver, Sender, Weight},
 };
 
@@ -26,11 +26,6 @@ impl Weight for Return {
     fn weight(&self) -> usize {
         size_of::<Self>()
     }
-}
-
-/// The shard that owns an account.
-pub fn owner_of(did: &str, shards: usize) -> ShardId {
-    ShardId((crc32c::crc32c(did.as_bytes()) as usize % shards.max(1)) as u16)
 }
 
 /// The ends which one shard holds. Where a vector has a place for the shard itself, it is `None`.

@@ -26,7 +26,7 @@ use std::{
 
 pub use self::{
     core::{Core, ShardEnds},
-    mesh::{MeshEnds, Return, owner_of},
+    mesh::{MeshEnds, Return},
     stop::{Phase, Stop},
 };
 use crate::rt;

@@ -46,6 +46,7 @@ impl Core {
                         link.set_strictness(strictness);
                     }
                 }
+                ShardCommand::SetHostLimits(..) | ShardCommand::SetLocal(_) => {}
                 ShardCommand::Consumer(socket) => self.accept_consumer(*socket),
                 ShardCommand::DropConsumer(id) => {
                     if let Some(link) = self.consumers.borrow().get(&id) {

@@ -85,12 +85,11 @@ fn what_could_not_be_written_is_written_again() {
     let host = HostId(1);
     assert!(registry.take_batch().is_empty());
     registry.handle_progress(HostProgress {
-        host,
         cursor: Some(HostSeq(120)),
         log_floor: RelaySeq(1),
         received: 20,
         forwarded: 20,
-        refused: 0,
+        ..HostProgress::new(host)
     });
     assert!(registry.block(host, Reason::Blocked));
     let batch = registry.take_batch();

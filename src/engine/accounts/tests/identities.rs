@@ -411,6 +411,7 @@ fn an_answer_that_nobody_asked_for_is_taken_as_news() {
         state: None,
         identity: IdentityAnswer::Found(identity),
         fresh: true,
+        host_status: None,
     };
     net.accounts.handle_answer(answer, net.now);
     net.run(PDS, &repo.post().encode(2)).sent();

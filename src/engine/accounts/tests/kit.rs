@@ -446,11 +446,12 @@ impl Net {
                 host: lookup.sender,
                 upstream: UpstreamStatus::ACTIVE,
                 local: LocalStatus::Active,
+                announced: LocalStatus::Active,
                 head: None,
             });
         }
         let state = self.store.get(&did).copied().filter(|_| lookup.state_wanted);
-        AccountAnswer { did: lookup.did.clone(), state, identity, fresh: true }
+        AccountAnswer { did: lookup.did.clone(), state, identity, fresh: true, host_status: None }
     }
 
     /// Turns and answers until nothing moves.
@@ -487,6 +488,7 @@ impl Net {
             host: PDS,
             upstream: UpstreamStatus::ACTIVE,
             local: LocalStatus::Active,
+            announced: LocalStatus::Active,
             head: None,
         };
         change(&mut state);

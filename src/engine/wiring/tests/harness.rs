@@ -15,8 +15,8 @@ use std::{
 
 use ports::{
     AccountAnswer, AccountId, AccountLookup, AccountState, ConsumerId, ConsumerSocket, HostFault,
-    HostId, HostProgress, HostResume, HostSocket, Identity, IdentityAnswer, LocalStatus,
-    ShardCommand, ShardId, ShardReport, Strictness, UpstreamStatus,
+    HostId, HostLimits, HostProgress, HostResume, HostSocket, Identity, IdentityAnswer,
+    LocalStatus, ShardCommand, ShardId, ShardReport, Strictness, UpstreamStatus,
     ring::{self, Doorbell},
 };
 use protocol::frame::{account_frame, parse, write_seq};
@@ -94,6 +94,7 @@ impl Bench {
             tls: false,
             stream: TcpStream::connect(address).unwrap(),
             strictness: Strictness::Strict,
+            limits: HostLimits::default(),
             resume,
         };
         self.command(host.0 as usize % 2, ShardCommand::Host(Box::new(socket)));
@@ -211,6 +212,7 @@ impl Control {
                         host: question.sender,
                         upstream: UpstreamStatus::ACTIVE,
                         local: LocalStatus::Active,
+                        announced: LocalStatus::Active,
                         head: None,
                     });
                     let ShardId(shard) = question.shard;
@@ -241,6 +243,7 @@ fn answer(question: AccountLookup, state: AccountState) -> ShardCommand {
         state: question.state_wanted.then_some(state),
         identity: IdentityAnswer::Found(identity),
         fresh: true,
+        host_status: None,
     }))
 }
 

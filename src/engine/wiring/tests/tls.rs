@@ -7,7 +7,7 @@ use std::{
     thread::JoinHandle,
 };
 
-use ports::{HostFault, HostId, HostResume, HostSocket, ShardCommand, Strictness};
+use ports::{HostFault, HostId, HostLimits, HostResume, HostSocket, ShardCommand, Strictness};
 use rustls::{
     ServerConfig, ServerConnection, StreamOwned,
     pki_types::{CertificateDer, PrivatePkcs8KeyDer},
@@ -63,6 +63,7 @@ fn connect(bench: &Bench, address: SocketAddr, name: &str) {
         tls: true,
         stream: TcpStream::connect(address).unwrap(),
         strictness: Strictness::Strict,
+        limits: HostLimits::default(),
         resume: HostResume::default(),
     };
     bench.command(1, ShardCommand::Host(Box::new(socket)));
