@@ -97,6 +97,10 @@ pub struct HostProgress {
     pub forced_lookups: u64,
     /// Accounts that its events made known to this relay.
     pub new_accounts: u64,
+    /// Of the forwarded ones the commits whose tree was checked against their `prevData`,
+    pub well_formed: u64,
+    /// and those that were let off that check, as the host is held to lenient rules.
+    pub waived: u64,
     /// The host has begun a lower numbering: `cursor` and `log_floor` replace what is stored, be it
     /// higher or not.
     pub renumbered: bool,
@@ -115,6 +119,8 @@ impl HostProgress {
             invalid: 0,
             forced_lookups: 0,
             new_accounts: 0,
+            well_formed: 0,
+            waived: 0,
             renumbered: false,
         }
     }
