@@ -8,7 +8,7 @@ use std::{
 
 use http::{HeaderMap, HeaderValue, header};
 use ports::{
-    LogTail, ShardCommand, ShardReport,
+    LogControl, LogTail, ShardCommand, ShardReport,
     ring::{self, Doorbell},
 };
 use socket2::{Domain, Protocol, Socket, Type};
@@ -52,6 +52,7 @@ pub struct EngineLink {
     pub tail: Box<dyn LogTail>,
     /// For metrics.
     pub bounds: Box<dyn LogTail>,
+    pub log_control: Arc<dyn LogControl>,
 }
 
 /// How far shutdown is. Only ever moves on.
@@ -97,7 +98,7 @@ pub async fn run(
     started: impl FnOnce(Started),
 ) -> Result<(), ControlError> {
     let name = HeaderValue::from_str(&config.server).map_err(|_text| ControlError::ServerName)?;
-    let EngineLink { commands, reports, bell, tail, bounds } = engine;
+    let EngineLink { commands, reports, bell, tail, bounds, log_control } = engine;
     let (shards, queue) = Shards::new(commands.len() as u16);
     let Recovery { emitted, records } = store.follow(tail).await?;
     tracing::info!(records, "the database is as of the end of the log");
@@ -123,11 +124,17 @@ pub async fn run(
 
     let (api, metrics) = (listener(config.api)?, listener(config.metrics)?);
     let addresses = Started { api: api.local_addr()?, metrics: metrics.local_addr()? };
-    let shared =
-        api::Shared::new(store.clone(), hosts.clone(), consumers, shards, config.admin_keys);
+    let shared = api::Shared::new(api::Parts {
+        store: store.clone(),
+        hosts: hosts.clone(),
+        consumers,
+        shards,
+        keys: config.admin_keys,
+        log: Arc::clone(&log_control),
+    });
     let mut servers = JoinSet::new();
     servers.spawn(api::serve(api, shared.clone(), name.clone(), config.limits));
-    let page = Page::new(recorder, tallies, hosts.clone(), resolver, bounds);
+    let page = Page::new(recorder, tallies, hosts.clone(), resolver, bounds, log_control);
     let common = HeaderMap::from_iter([(header::SERVER, name)]);
     let limits = ServerLimits { connections: 64, ..ServerLimits::default() };
     servers.spawn(server::serve(metrics, telemetry::routes(page), common, limits));

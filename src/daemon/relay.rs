@@ -79,8 +79,9 @@ pub(crate) fn run(config: Config) -> Result<(), Fatal> {
     let (stage, stages) = watch::channel(Stage::Running);
     let Engine { commands, reports, log, driver, handle } = engine;
     tracing::info!(shards = commands.len(), driver = driver.label(), "the data plane runs");
-    let (tail, bounds) = (Box::new(log.clone()), Box::new(log));
-    let link = EngineLink { commands, reports, bell, tail, bounds };
+    let (tail, bounds) = (Box::new(log.clone()), Box::new(log.clone()));
+    let log_control = Arc::new(log);
+    let link = EngineLink { commands, reports, bell, tail, bounds, log_control };
     let control = control_config(&config, api, metrics)?;
     spawn_control(control, store, link, recorder, stages, sender)?;
     wait(&events, handle, &stage)

@@ -1,6 +1,6 @@
 //! The event log as the control plane sees it: records of the index, never frames.
 
-use std::io;
+use std::{io, sync::Arc, time::Duration};
 
 use crate::{
     AccountId, EventKind, HostId, HostSeq, LocalStatus, RelaySeq, RepoHead, UpstreamStatus,
@@ -51,4 +51,55 @@ pub trait LogTail: Send {
 
     /// The DID in the frame of a record (reads the frame).
     fn did_of(&mut self, seq: RelaySeq) -> io::Result<String>;
+}
+
+/// How much of the log is kept: what is older, or beyond the bytes, goes in whole segments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogWindow {
+    pub age: Duration,
+    /// Of all files together; `None`: no limit.
+    pub bytes: Option<u64>,
+}
+
+/// How the log is with its disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogHealth {
+    /// Events are taken. While it is `false` hosts are made to wait, and everything is served that
+    /// was taken before; it becomes `true` by itself once the disk takes bytes again.
+    pub writable: bool,
+    /// Why it is not writable.
+    pub why: Option<Arc<String>>,
+    /// Room that the file system has left for the relay; `None` if it does not tell.
+    pub free_bytes: Option<u64>,
+    pub stats: LogStats,
+}
+
+/// Counted since the log was opened; `segments` and `erasures_pending` are as of now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct LogStats {
+    pub events: u64,
+    pub bytes: u64,
+    pub batches: u64,
+    pub write_errors: u64,
+    pub syncs: u64,
+    pub sync_errors: u64,
+    pub sync_micros: u64,
+    pub sync_micros_max: u64,
+    pub segments: u64,
+    pub segments_removed: u64,
+    pub segments_damaged: u64,
+    /// Events of accounts that were taken down, overwritten on disk.
+    pub events_erased: u64,
+    /// Take-downs whose older events are not all overwritten yet. Nobody gets those any more.
+    pub erasures_pending: u64,
+}
+
+/// What control may change of the log while it runs, and how the log is. Never waits for the disk.
+pub trait LogControl: Send + Sync {
+    fn window(&self) -> LogWindow;
+
+    /// Takes effect within about a second.
+    fn set_window(&self, window: LogWindow);
+
+    fn health(&self) -> LogHealth;
 }

@@ -28,6 +28,7 @@ use axum::{
     routing::{get, post},
 };
 use http::{HeaderValue, StatusCode, header};
+use ports::LogControl;
 use serde_json::json;
 use tokio::net::TcpListener;
 
@@ -40,43 +41,47 @@ use crate::{hosts::Hosts, link::Shards, store::Store};
 #[derive(Clone, Debug)]
 pub(crate) struct Shared(Arc<Inner>);
 
-#[derive(Debug)]
 pub(crate) struct Inner {
+    parts: Parts,
+    ready: AtomicBool,
+}
+
+/// The parts of the control plane, and the log's handle.
+pub(crate) struct Parts {
     pub(crate) store: Store,
     pub(crate) hosts: Hosts,
     pub(crate) consumers: Consumers,
     pub(crate) shards: Shards,
     pub(crate) keys: AdminKeys,
-    ready: AtomicBool,
+    pub(crate) log: Arc<dyn LogControl>,
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("ready", &self.ready).finish_non_exhaustive()
+    }
 }
 
 impl std::ops::Deref for Shared {
-    type Target = Inner;
+    type Target = Parts;
 
-    fn deref(&self) -> &Inner {
-        &self.0
+    fn deref(&self) -> &Parts {
+        &self.0.parts
     }
 }
 
 impl Shared {
-    pub(crate) fn new(
-        store: Store,
-        hosts: Hosts,
-        consumers: Consumers,
-        shards: Shards,
-        keys: AdminKeys,
-    ) -> Self {
-        let ready = AtomicBool::new(true);
-        Self(Arc::new(Inner { store, hosts, consumers, shards, keys, ready }))
+    pub(crate) fn new(parts: Parts) -> Self {
+        Self(Arc::new(Inner { parts, ready: AtomicBool::new(true) }))
     }
 
     pub(crate) fn is_ready(&self) -> bool {
-        self.ready.load(Ordering::Relaxed)
+        self.0.ready.load(Ordering::Relaxed)
     }
 
     /// The relay stops: health checks fail and no consumer is taken any more.
     pub(crate) fn set_stopping(&self) {
-        self.ready.store(false, Ordering::Relaxed);
+        self.0.ready.store(false, Ordering::Relaxed);
     }
 }
 

@@ -1,8 +1,8 @@
 //! The API over a loopback socket, byte for byte.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Mutex, time::Duration};
 
-use ports::{HostId, ShardCommand, ShardId};
+use ports::{HostId, LogHealth, LogStats, LogWindow, ShardCommand, ShardId};
 use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -21,6 +21,25 @@ struct Fixture {
     address: SocketAddr,
     shared: Shared,
     commands: mpsc::UnboundedReceiver<(ShardId, ShardCommand)>,
+    log: Arc<FakeLog>,
+}
+
+/// A log that is well, or has a fault.
+#[derive(Default)]
+struct FakeLog(Mutex<Option<Arc<String>>>);
+
+impl LogControl for FakeLog {
+    fn window(&self) -> LogWindow {
+        LogWindow { age: Duration::from_hours(72), bytes: None }
+    }
+
+    fn set_window(&self, _window: LogWindow) {}
+
+    fn health(&self) -> LogHealth {
+        let why = self.0.lock().unwrap().clone();
+        let stats = LogStats::default();
+        LogHealth { writable: why.is_none(), why, free_bytes: Some(1), stats }
+    }
 }
 
 async fn fixture_with(limits: ServerLimits, consumers_max: usize) -> Fixture {
@@ -44,12 +63,14 @@ async fn fixture_with(limits: ServerLimits, consumers_max: usize) -> Fixture {
         Hosts::start(config, store.clone(), dialer, [].into(), shards.clone()).await.unwrap();
     let consumers = Consumers::new(consumers_max, 2);
     let keys = AdminKeys::new(["secret".to_owned()]);
-    let shared = Shared::new(store, hosts, consumers, shards, keys);
+    let log = Arc::new(FakeLog::default());
+    let shared =
+        Shared::new(Parts { store, hosts, consumers, shards, keys, log: Arc::clone(&log) as _ });
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let server = HeaderValue::from_static("relayered/0 (atproto-relay)");
     tokio::spawn(serve(listener, shared.clone(), server, limits));
-    Fixture { address, shared, commands }
+    Fixture { address, shared, commands, log }
 }
 
 async fn fixture() -> Fixture {
@@ -157,10 +178,17 @@ async fn errors_are_xrpc_json() {
 async fn health_follows_the_stage_and_the_store() {
     let fixture = fixture().await;
     assert_eq!(get(&fixture, "/xrpc/_health").await.json()["status"], "ok");
+    *fixture.log.0.lock().unwrap() = Some(Arc::new("write to /log: no space left".into()));
+    for path in ["/_health", "/xrpc/_health"] {
+        let reply = get(&fixture, path).await;
+        assert_eq!(reply.status, 503);
+        assert!(reply.json()["message"].as_str().unwrap().contains("no space left"));
+    }
+    *fixture.log.0.lock().unwrap() = None;
     fixture.shared.set_stopping();
     assert_eq!(get(&fixture, "/xrpc/_health").await.status, 503);
     assert_eq!(get(&fixture, SUBSCRIBE).await.status, 503);
-    fixture.shared.ready.store(true, Ordering::Relaxed);
+    fixture.shared.0.ready.store(true, Ordering::Relaxed);
     fixture.shared.store.close().await.unwrap();
     assert_eq!(get(&fixture, "/_health").await.status, 500);
 }

@@ -63,6 +63,12 @@ pub(crate) async fn health(State(shared): State<Shared>) -> Response {
     if !shared.is_ready() {
         return fault(StatusCode::SERVICE_UNAVAILABLE, "the relay is starting or stopping");
     }
+    let log = shared.log.health();
+    if let Some(why) = log.why {
+        // Consumers are served as before.
+        let message = format!("no events are taken from hosts: {why}");
+        return fault(StatusCode::SERVICE_UNAVAILABLE, &message);
+    }
     match shared.store.ping().await {
         Ok(()) => Json(super::healthy()).into_response(),
         Err(error) => {

@@ -59,6 +59,14 @@ fn describe() {
         ),
         ("relayered_sequencer_events_total", "Events that were numbered and logged, by kind."),
         ("relayered_accounts_refusals_total", "Frames not forwarded, by reason."),
+        ("relayered_log_write_errors_total", "Batches of events that the disk did not take."),
+        ("relayered_log_syncs_total", "Syncs of the log's files."),
+        ("relayered_log_sync_errors_total", "Those that failed; they are tried again."),
+        ("relayered_log_segments_removed_total", "Segments that were out of the window."),
+        (
+            "relayered_log_events_erased_total",
+            "Events of taken-down accounts, overwritten on disk.",
+        ),
         (
             "relayered_accounts_remarks_total",
             "Events forwarded although not quite right, by remark.",
@@ -92,6 +100,18 @@ fn describe() {
         ("relayered_log_newest_seq", "The newest event that consumers can get."),
         ("relayered_log_synced_seq", "The newest event that survives power loss."),
         ("relayered_log_size_bytes", "Bytes of the log on disk."),
+        (
+            "relayered_log_writable_count",
+            "0 while the disk does not take events: hosts are made to wait until it does.",
+        ),
+        ("relayered_log_free_bytes", "Room on the log's file system."),
+        ("relayered_log_segments_count", "Segments of the log."),
+        ("relayered_log_segments_damaged_count", "Those found damaged, which are not served."),
+        (
+            "relayered_log_erasures_pending_count",
+            "Take-downs whose older events are not all overwritten yet.",
+        ),
+        ("relayered_log_sync_max_seconds", "The longest sync since the start."),
         ("relayered_store_lag_events", "Events in the log that SQL does not hold yet."),
         ("relayered_process_cpu_seconds", "CPU time used by the process."),
         ("relayered_process_resident_bytes", "Resident memory of the process."),

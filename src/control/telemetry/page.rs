@@ -9,7 +9,7 @@ use axum::{
     routing::get,
 };
 use http::{StatusCode, header};
-use ports::LogTail;
+use ports::{LogControl, LogHealth, LogTail};
 
 use super::{Recorder, ShardTallies, process};
 use crate::{
@@ -29,6 +29,7 @@ struct Sources {
     resolver: Resolver,
     /// `LogTail` may be used by one thread at a time only.
     log: Mutex<Box<dyn LogTail>>,
+    log_control: Arc<dyn LogControl>,
 }
 
 impl Page {
@@ -38,8 +39,10 @@ impl Page {
         hosts: Hosts,
         resolver: Resolver,
         log: Box<dyn LogTail>,
+        log_control: Arc<dyn LogControl>,
     ) -> Self {
-        Self(Arc::new(Sources { recorder, tallies, hosts, resolver, log: Mutex::new(log) }))
+        let log = Mutex::new(log);
+        Self(Arc::new(Sources { recorder, tallies, hosts, resolver, log, log_control }))
     }
 
     async fn render(&self) -> String {
@@ -51,6 +54,7 @@ impl Page {
         metrics::gauge!("relayered_log_newest_seq").set(bounds.newest.0 as f64);
         metrics::gauge!("relayered_log_synced_seq").set(bounds.synced.0 as f64);
         metrics::gauge!("relayered_log_size_bytes").set(bounds.bytes as f64);
+        publish_log(&self.0.log_control.health());
         match self.0.hosts.counts().await {
             Ok(counts) => publish_hosts(&counts),
             Err(error) => tracing::warn!(%error, "hosts could not be counted for /metrics"),
@@ -66,6 +70,23 @@ fn publish_hosts(counts: &HostCounts) {
         metrics::gauge!("relayered_hosts_count", "status" => status.label()).set(count as f64);
     }
     metrics::gauge!("relayered_hosts_dialing_count").set(counts.dialing as f64);
+}
+
+fn publish_log(health: &LogHealth) {
+    metrics::gauge!("relayered_log_writable_count").set(f64::from(u8::from(health.writable)));
+    if let Some(bytes) = health.free_bytes {
+        metrics::gauge!("relayered_log_free_bytes").set(bytes as f64);
+    }
+    let stats = &health.stats;
+    metrics::gauge!("relayered_log_segments_count").set(stats.segments as f64);
+    metrics::gauge!("relayered_log_segments_damaged_count").set(stats.segments_damaged as f64);
+    metrics::gauge!("relayered_log_erasures_pending_count").set(stats.erasures_pending as f64);
+    metrics::gauge!("relayered_log_sync_max_seconds").set(stats.sync_micros_max as f64 / 1e6);
+    metrics::counter!("relayered_log_write_errors_total").absolute(stats.write_errors);
+    metrics::counter!("relayered_log_syncs_total").absolute(stats.syncs);
+    metrics::counter!("relayered_log_sync_errors_total").absolute(stats.sync_errors);
+    metrics::counter!("relayered_log_segments_removed_total").absolute(stats.segments_removed);
+    metrics::counter!("relayered_log_events_erased_total").absolute(stats.events_erased);
 }
 
 fn publish_signatures(status: &ecdsa::Status) {

@@ -19,6 +19,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 
 pub(super) fn run(shared: &Shared) {
     while !shared.stop.load(Ordering::SeqCst) {
+        shared.measure_room();
         shared.prepare_spare();
         shared.keeper_bell.wait(INTERVAL);
         shared.check_wanted();

@@ -49,7 +49,6 @@ use std::{
 pub use format::LogPos;
 pub use memory::MemorySlice;
 pub use reader::{FileSlice, Locate, LogReader, LogView, Slice};
-pub use shared::LogStats;
 pub use writer::{AppendError, Entry, LogWriter};
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,10 +8,10 @@ use std::{
     time::Duration,
 };
 
-use ports::{LogBounds, RelaySeq};
+use ports::{LogBounds, LogControl, LogHealth, LogWindow, RelaySeq};
 
 use super::{
-    LogPos, LogStats, MemorySlice,
+    LogPos, MemorySlice,
     memory::{Chunk, chunk_at},
     segment::{Segment, Trust},
     shared::{Segments, Shared, micros},
@@ -138,21 +138,31 @@ impl LogReader {
     pub fn view(&self) -> LogView {
         LogView { shared: Arc::clone(&self.shared), chunk: None }
     }
+}
 
-    pub fn stats(&self) -> LogStats {
-        self.shared.stats()
+impl LogControl for LogReader {
+    fn window(&self) -> LogWindow {
+        let bytes = self.shared.window_bytes.load(Ordering::Relaxed);
+        LogWindow {
+            age: Duration::from_micros(self.shared.window_micros.load(Ordering::Relaxed)),
+            bytes: (bytes != u64::MAX).then_some(bytes),
+        }
     }
 
-    /// Why the log can't be written at present.
-    pub fn fault(&self) -> Option<Arc<String>> {
-        self.shared.fault.load_full()
-    }
-
-    /// Changes the limits of the window; they take effect within about a second.
-    pub fn set_window(&self, window: Duration, bytes: Option<u64>) {
-        self.shared.window_micros.store(micros(window), Ordering::Relaxed);
-        self.shared.window_bytes.store(bytes.unwrap_or(u64::MAX), Ordering::Relaxed);
+    fn set_window(&self, window: LogWindow) {
+        self.shared.window_micros.store(micros(window.age), Ordering::Relaxed);
+        self.shared.window_bytes.store(window.bytes.unwrap_or(u64::MAX), Ordering::Relaxed);
         self.shared.keeper_bell.ring();
+    }
+
+    fn health(&self) -> LogHealth {
+        let why = self.shared.fault.load_full();
+        LogHealth {
+            writable: why.is_none(),
+            why,
+            free_bytes: self.shared.room_bytes(),
+            stats: self.shared.stats(),
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use std::{
 };
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use ports::{RelaySeq, ring::Doorbell};
+use ports::{LogStats, RelaySeq, ring::Doorbell};
 
 use super::{
     LogPos,
@@ -66,7 +66,11 @@ pub(super) struct Shared {
     pub(super) stop: AtomicBool,
     pub(super) counters: Counters,
     pub(super) fault: ArcSwapOption<String>,
+    /// What the file system has left, as of the keeper's last look; `ROOM_UNKNOWN` if it did not say.
+    pub(super) room_bytes: AtomicU64,
 }
+
+pub(super) const ROOM_UNKNOWN: u64 = u64::MAX;
 
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -125,6 +129,7 @@ impl Shared {
             stop: AtomicBool::new(false),
             counters: Counters::default(),
             fault: ArcSwapOption::empty(),
+            room_bytes: AtomicU64::new(ROOM_UNKNOWN),
         }
     }
 
@@ -170,7 +175,20 @@ impl Shared {
             segments: self.segments.load().len() as u64,
             segments_removed: load(&counters.segments_removed),
             segments_damaged: load(&counters.segments_damaged),
+            events_erased: 0,
+            erasures_pending: 0,
         }
+    }
+
+    /// Asks the file system how much room is left.
+    pub(super) fn measure_room(&self) {
+        let room = rustix::fs::statvfs(&self.dir);
+        let room = room.map_or(ROOM_UNKNOWN, |room| room.f_bavail.saturating_mul(room.f_frsize));
+        self.room_bytes.store(room, Ordering::Relaxed);
+    }
+
+    pub(super) fn room_bytes(&self) -> Option<u64> {
+        Some(self.room_bytes.load(Ordering::Relaxed)).filter(|room| *room != ROOM_UNKNOWN)
     }
 }
 
@@ -191,22 +209,6 @@ pub(super) struct Counters {
     pub(super) sync_micros_max: AtomicU64,
     pub(super) segments_removed: AtomicU64,
     pub(super) segments_damaged: AtomicU64,
-}
-
-/// Counted since the log was opened; `segments` is as of now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub struct LogStats {
-    pub events: u64,
-    pub bytes: u64,
-    pub batches: u64,
-    pub write_errors: u64,
-    pub syncs: u64,
-    pub sync_errors: u64,
-    pub sync_micros: u64,
-    pub sync_micros_max: u64,
-    pub segments: u64,
-    pub segments_removed: u64,
-    pub segments_damaged: u64,
 }
 
 /// The newest event's number and the place behind it, readable as a pair.

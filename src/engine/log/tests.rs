@@ -3,8 +3,8 @@
 use std::{fs, ops::Range, path::Path, time::Duration};
 
 use ports::{
-    AccountId, EventKind, HostId, HostSeq, LocalStatus, LogTail, RelaySeq, RepoHead,
-    UpstreamStatus, ring::Doorbell,
+    AccountId, EventKind, HostId, HostSeq, LocalStatus, LogControl, LogTail, LogWindow, RelaySeq,
+    RepoHead, UpstreamStatus, ring::Doorbell,
 };
 use protocol::frame;
 use tempfile::tempdir;
@@ -399,11 +399,12 @@ fn old_and_surplus_segments_go_and_readers_are_told() {
     assert!((70..=100).contains(&oldest), "{oldest}");
     assert!(matches!(reader.locate(3).unwrap(), Locate::Outdated(_)));
     assert!(matches!(reader.view().slice(LogPos(0), 10), Slice::Gone));
-    reader.set_window(Duration::from_secs(1000), Some(40_000));
+    reader.set_window(LogWindow { age: Duration::from_secs(1000), bytes: Some(40_000) });
+    assert_eq!(reader.window().bytes, Some(40_000));
     reader.shared.remove_old(200_000_000);
     assert!(reader.bounds().bytes <= 40_000);
     // Nothing new comes: what there is gets old all the same.
-    reader.set_window(Duration::from_secs(100), None);
+    reader.set_window(LogWindow { age: Duration::from_secs(100), bytes: None });
     writer.maintain(1_000_000_000);
     reader.shared.sync_to_head().unwrap();
     reader.shared.remove_old(1_000_000_000);
@@ -426,12 +427,12 @@ fn a_full_disk_takes_nothing_and_heals_by_itself() {
     for _ in 0..3 {
         assert!(matches!(writer.commit(), Err(AppendError::Io(_))));
         assert_eq!(reader.head().0, RelaySeq(3));
-        assert!(reader.fault().is_some());
+        assert!(!reader.health().writable);
     }
     disk.set_fault(None);
     writer.commit().unwrap();
     stored.extend(sample.stored(seq.0));
-    assert!(reader.fault().is_none());
+    assert!(reader.health().writable);
     assert_eq!(read_all(&reader, LogPos(0)), stored);
 }
 
@@ -445,7 +446,7 @@ fn after_a_failed_sync_everything_is_written_once_more() {
     disk.set_fault(Some(Fault::Sync));
     reader.shared.sync_to_head().unwrap_err();
     assert_eq!(reader.bounds().synced, RelaySeq(0));
-    assert!(reader.fault().is_some());
+    assert!(!reader.health().writable);
     writer.append(&Sample::new(1).entry(1)).unwrap();
     assert!(matches!(writer.commit(), Err(AppendError::Behind)));
     disk.set_fault(None);
@@ -555,7 +556,7 @@ fn cost_of_an_event() {
         }
         let cpu = thread_cpu().saturating_sub(cpu);
         let each = |time: Duration| time.as_secs_f64() * 1e6 / events as f64;
-        let (wall, cpu, stats) = (each(wall.elapsed()), each(cpu), reader.stats());
+        let (wall, cpu, stats) = (each(wall.elapsed()), each(cpu), reader.health().stats);
         eprintln!("batch {batch}: {cpu:.2} us CPU, {wall:.2} us wall, waited {behind}, {stats:?}");
         writer.close().unwrap();
     }

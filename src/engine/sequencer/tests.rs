@@ -1,6 +1,6 @@
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
-use ports::{EventKind, ring};
+use ports::{EventKind, LogControl, ring};
 use tempfile::tempdir;
 
 use super::*;
@@ -171,7 +171,7 @@ fn a_disk_that_fails_makes_the_shards_wait_and_loses_nothing() {
             number += 1;
             sender.ring();
         }
-        while reader.fault().is_none() {
+        while reader.health().writable {
             std::thread::yield_now();
         }
         let synced = progress.synced();
@@ -180,7 +180,7 @@ fn a_disk_that_fails_makes_the_shards_wait_and_loses_nothing() {
         while progress.synced() < u64::from(number) {
             shard_bell.wait(Duration::from_mins(1));
         }
-        assert!(reader.fault().is_none());
+        assert!(reader.health().writable);
     }
     assert!(sequencer.stop());
     assert_eq!(dids(&reader).len() as u32, number);
