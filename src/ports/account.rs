@@ -2,7 +2,7 @@
 
 use ecdsa::VerifyingKey;
 
-use crate::{AccountId, HostId, RelaySeq, ShardId};
+use crate::{AccountId, Effective, HostId, RelaySeq, ShardId};
 
 /// The account's status word, as in `com.atproto.sync.subscribeRepos#account`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
@@ -120,9 +120,10 @@ pub struct AccountState {
     pub host: HostId,
     pub upstream: UpstreamStatus,
     pub local: LocalStatus,
-    /// The local status that the account's last event in the log stood under: what consumers have
-    /// been told. Where `local` differs in effect, the shard tells them before anything else.
-    pub announced: LocalStatus,
+    /// What the account's last #account in the log told consumers; `None` if there is none yet. Where
+    /// that is not what counts now, the shard tells them before anything else; where it is, an #account
+    /// that says it again is no news.
+    pub announced: Option<Effective>,
     /// `None` until the first commit or #sync.
     pub head: Option<RepoHead>,
 }
@@ -132,7 +133,7 @@ pub struct AccountState {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SetLocal {
     pub did: Box<str>,
-    /// As stored: used if the shard does not hold the account.
+    /// As stored, with the log followed to its end: used if the shard does not hold the account.
     pub state: AccountState,
     pub local: LocalStatus,
 }

@@ -11,6 +11,20 @@ pub struct Effective {
     pub word: StatusWord,
 }
 
+impl Effective {
+    pub const ACTIVE: Self = Self { active: true, word: StatusWord::None };
+
+    /// One byte for SQL, as [`UpstreamStatus::code`].
+    pub fn code(self) -> u8 {
+        UpstreamStatus { active: self.active, word: self.word }.code()
+    }
+
+    pub fn from_code(code: u8) -> Self {
+        let UpstreamStatus { active, word } = UpstreamStatus::from_code(code);
+        Self { active, word }
+    }
+}
+
 /// What counts: the relay's own word before the host's.
 ///
 /// | local     | upstream            | effective            |

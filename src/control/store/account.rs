@@ -115,13 +115,12 @@ fn account_state(row: &Row<'_>) -> rusqlite::Result<AccountState> {
     let rev: Option<i64> = row.get("rev")?;
     let data: Option<[u8; 32]> = row.get("data")?;
     let commit: Option<[u8; 32]> = row.get("commit_hash")?;
-    let local = LocalStatus::from_code(row.get("local")?);
     Ok(AccountState {
         id: AccountId(row.get::<_, i64>("id")? as u64),
         host: HostId(row.get("host_id")?),
         upstream: UpstreamStatus::from_code(row.get("upstream")?),
-        local,
-        announced: local,
+        local: LocalStatus::from_code(row.get("local")?),
+        announced: None,
         head: match (rev, data, commit) {
             (Some(rev), Some(data), Some(commit)) => {
                 Some(RepoHead { rev: rev as u64, data, commit })

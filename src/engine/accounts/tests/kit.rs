@@ -446,7 +446,7 @@ impl Net {
                 host: lookup.sender,
                 upstream: UpstreamStatus::ACTIVE,
                 local: LocalStatus::Active,
-                announced: LocalStatus::Active,
+                announced: None,
                 head: None,
             });
         }
@@ -488,7 +488,7 @@ impl Net {
             host: PDS,
             upstream: UpstreamStatus::ACTIVE,
             local: LocalStatus::Active,
-            announced: LocalStatus::Active,
+            announced: None,
             head: None,
         };
         change(&mut state);

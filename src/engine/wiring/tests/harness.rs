@@ -212,7 +212,7 @@ impl Control {
                         host: question.sender,
                         upstream: UpstreamStatus::ACTIVE,
                         local: LocalStatus::Active,
-                        announced: LocalStatus::Active,
+                        announced: None,
                         head: None,
                     });
                     let ShardId(shard) = question.shard;
