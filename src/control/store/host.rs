@@ -3,7 +3,7 @@
 use ports::{HostId, HostProgress, HostSeq, Strictness};
 use rusqlite::{OptionalExtension, Row};
 
-use super::{Database, HostPatch, HostRow, HostStatus, NewHost, StoreError};
+use super::{Database, HostMemory, HostPatch, HostRow, HostStatus, NewHost, StoreError};
 
 const COLUMNS: &str = "id, hostname, no_ssl, status, status_reason, status_since, trusted, \
      strictness, last_seq, account_count, account_limit, per_second, per_hour, per_day, \
@@ -145,6 +145,7 @@ fn apply(row: &mut HostRow, patch: &HostPatch, now: u64) {
     row.per_hour = patch.per_hour.unwrap_or(row.per_hour);
     row.per_day = patch.per_day.unwrap_or(row.per_day);
     row.alerts_silenced = patch.alerts_silenced.unwrap_or(row.alerts_silenced);
+    row.memory = patch.memory.unwrap_or(row.memory);
 }
 
 fn host_row(row: &Row<'_>) -> rusqlite::Result<HostRow> {
@@ -169,6 +170,7 @@ fn host_row(row: &Row<'_>) -> rusqlite::Result<HostRow> {
         alerts_silenced: row.get("account_limit_alerts_silenced")?,
         last_error: row.get("last_error")?,
         last_error_at: optional("last_error_at")?,
+        memory: HostMemory::default(),
         created_at: number("created_at")?,
     })
 }

@@ -27,7 +27,7 @@ use tokio::sync::oneshot;
 
 use self::database::Database;
 pub use self::{
-    row::{AccountRow, HostPatch, HostRow, HostStatus, NewHost, StoredIdentity},
+    row::{AccountRow, HostMemory, HostPatch, HostRow, HostStatus, NewHost, StoredIdentity},
     url::DatabaseUrl,
 };
 

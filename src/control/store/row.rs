@@ -37,6 +37,23 @@ impl HostStatus {
     }
 }
 
+/// What a host's state machine is to remember over a restart. Times are Unix seconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HostMemory {
+    /// When the status ends by itself; `None`: never, or nobody can tell.
+    pub status_until: Option<u64>,
+    /// Failed attempts in a row.
+    pub failures: u32,
+    /// When the host is to be tried next.
+    pub next_attempt_at: Option<u64>,
+    /// Quarantines that are not forgiven yet.
+    pub quarantine_count: u32,
+    /// Well-formed commits in a row.
+    pub well_formed: u64,
+    /// Since when the host is held to strict rules because it has shown that it keeps them.
+    pub strictness_since: Option<u64>,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostRow {
     pub id: HostId,
@@ -62,6 +79,7 @@ pub struct HostRow {
     pub last_error: Option<String>,
     /// Unix seconds.
     pub last_error_at: Option<u64>,
+    pub memory: HostMemory,
     /// Unix seconds.
     pub created_at: u64,
 }
@@ -91,6 +109,7 @@ pub struct HostPatch {
     pub per_hour: Option<Option<u64>>,
     pub per_day: Option<Option<u64>>,
     pub alerts_silenced: Option<bool>,
+    pub memory: Option<HostMemory>,
     /// The last fault; its time is set along with it.
     pub last_error: Option<String>,
 }

@@ -1,6 +1,7 @@
 use ports::RelaySeq;
 
 use super::*;
+use crate::store::HostMemory;
 
 fn registry(dials_max: usize) -> Registry {
     let retry = RetryConfig::default();
@@ -26,6 +27,7 @@ fn row(id: u32, status: HostStatus) -> HostRow {
         alerts_silenced: false,
         last_error: None,
         last_error_at: None,
+        memory: HostMemory::default(),
         created_at: 0,
     }
 }
