@@ -102,6 +102,8 @@ pub enum ConsumerEnd {
     Protocol,
     /// The relay is shutting down.
     Shutdown,
+    /// The log could not be read at its place.
+    Unreadable,
 }
 
 impl ConsumerEnd {
@@ -115,6 +117,7 @@ impl ConsumerEnd {
             Self::Silent => "silent",
             Self::Protocol => "protocol",
             Self::Shutdown => "shutdown",
+            Self::Unreadable => "unreadable",
         }
     }
 }

@@ -13,35 +13,28 @@ use tungstenite::protocol::{
     },
 };
 
-use super::{ConsumerLink, client::listen, link::push_frame};
+use super::{ConsumerLink, Replay, client::listen, events::Walk, link::push_frame, replay::Sent};
 use crate::{
-    log::{FileSlice, Locate, LogPos, Slice},
-    rt::{self, ReplayFile, Signal, SocketReader, SocketWriter},
+    log::{FileSlice, Locate, LogPos, LogReader, MemorySlice, Slice},
+    rt::{self, Signal, SocketReader, SocketWriter},
 };
 
-/// The most that is sent at once.
-const SLICE_BYTES_MAX: usize = 256 << 10;
+/// The most that is sent at once; who has sent so much without waiting lets others have their turn.
+pub(super) const PIECE_BYTES: usize = 256 << 10;
 
-/// A writer that was never made to wait lets the others run after so many bytes.
-const TURN_BYTES: usize = 1 << 20;
+/// Up to here a slice goes through the driver, which takes the writes of many consumers together.
+const LIVE_BYTES: usize = 64 << 10;
 
 /// How long to wait for a file to be checked before it is served.
 const CHECKING_WAIT: Duration = Duration::from_millis(5);
 
 /// The log as a shard shows it to its consumers.
 pub trait Feed {
-    fn head(&self) -> (RelaySeq, LogPos);
-    /// # Errors
-    /// If the index can't be read.
-    fn locate(&self, cursor: u64) -> io::Result<Locate>;
-    fn slice(&self, pos: LogPos, bytes_max: usize) -> Slice;
-    /// # Errors
-    /// If the index can't be read, or the place is gone.
-    fn boundary_at_or_after(&self, pos: LogPos) -> io::Result<LogPos>;
-    /// The number of the last event before a place, if the index can be read there.
-    fn seq_at(&self, pos: LogPos) -> Option<RelaySeq>;
+    fn log(&self) -> &LogReader;
+    fn slice(&self, pos: LogPos) -> Slice;
     /// Happens when the log has grown, or the engine stops.
     fn grown(&self) -> &Signal;
+    fn replay(&self) -> &Replay;
     /// Consumers are to be sent away once they have everything.
     fn is_stopping(&self) -> bool;
 }
@@ -56,9 +49,9 @@ pub async fn serve<F: Feed>(
 ) -> ConsumerEnd {
     let (reader, writer) = socket;
     rt::spawn(listen(Rc::clone(&link), reader, received));
-    let pos = feed.head().1;
+    let pos = feed.log().head_pos();
     let mut consumer =
-        Consumer { feed, link, writer, pos, file: None, unyielded: 0, at_boundary: true };
+        Consumer { feed, link, writer, pos, unyielded: 0, was_live: false, moved_to: None };
     let end = match consumer.run(cursor).await {
         Ok(end) => end,
         // The connection is broken: nobody hears why.
@@ -74,11 +67,14 @@ struct Consumer<F> {
     feed: Rc<F>,
     link: Rc<ConsumerLink>,
     writer: SocketWriter,
+    /// Where the next event starts.
     pos: LogPos,
-    file: Option<ReplayFile>,
+    /// Bytes sent since the others had their turn.
     unyielded: usize,
-    /// `pos` is known to be where an event starts.
-    at_boundary: bool,
+    /// It has had everything once.
+    was_live: bool,
+    /// Where it went on after its place was gone.
+    moved_to: Option<LogPos>,
 }
 
 impl<F: Feed> Consumer<F> {
@@ -91,131 +87,188 @@ impl<F: Feed> Consumer<F> {
             if let Some(end) = self.link.ending() {
                 return self.say_goodbye(end).await;
             }
-            if self.link.has_control() && self.find_boundary() {
+            if self.link.has_control() {
                 let control = self.link.take_control();
-                self.write(control, None).await?;
-                continue;
+                self.write(control).await?;
             }
-            match self.feed.slice(self.pos, self.slice_bytes()) {
+            match self.feed.slice(self.pos) {
                 Slice::CaughtUp if self.feed.is_stopping() => {
                     return self.say_goodbye(ConsumerEnd::Shutdown).await;
                 }
                 Slice::CaughtUp => self.wait(seen).await,
+                Slice::Gone if self.may_move_on() => self.move_on().await?,
                 Slice::Gone => return self.say_goodbye(ConsumerEnd::TooSlow).await,
                 Slice::Checking => rt::sleep(CHECKING_WAIT).await,
-                Slice::Memory(slice) => {
-                    self.write(Bytes::from_owner(slice), Some(self.pos)).await?;
+                Slice::Memory(slice) if slice.len() <= LIVE_BYTES => self.send_live(slice).await?,
+                Slice::Memory(slice) => self.send_memory(slice).await?,
+                Slice::File(slice) => {
+                    if let Some(end) = self.send_file(slice).await? {
+                        return self.say_goodbye(end).await;
+                    }
                 }
-                Slice::File(slice) => self.write_file(slice).await?,
             }
+            self.let_others().await;
         }
     }
 
     /// Finds the consumer's place; a reason if there is none.
     async fn place(&mut self, cursor: Option<u64>) -> io::Result<Option<ConsumerEnd>> {
-        let (head, head_pos) = self.feed.head();
         let Some(cursor) = cursor else {
+            let (head, head_pos) = self.feed.log().head();
             self.pos = head_pos;
+            self.was_live = true;
             self.link.note_start(head_pos, head);
             return Ok(None);
         };
-        match self.feed.locate(cursor)? {
+        let log = self.feed.log().clone();
+        let find = move || {
+            let found = log.locate(cursor)?;
+            let before = match found {
+                Locate::At(pos) | Locate::Outdated(pos) => log.view().seq_at(pos)?,
+                Locate::Future => RelaySeq(cursor),
+            };
+            Ok((found, before))
+        };
+        let (found, before) = match self.feed.replay().disk().run(find).await {
+            Ok(found) => found,
+            Err(error) => return Ok(Some(unreadable(&error))),
+        };
+        match found {
             Locate::Future => return Ok(Some(ConsumerEnd::FutureCursor)),
             Locate::At(pos) => self.pos = pos,
             Locate::Outdated(pos) => {
                 self.pos = pos;
-                let message = "events after the cursor are gone; the oldest that are left follow";
-                let info = message_frame(info_frame("OutdatedCursor", message));
-                self.write(info, None).await?;
+                self.write(outdated()).await?;
             }
         }
-        let before = self.feed.seq_at(self.pos).unwrap_or(RelaySeq(cursor));
         self.link.note_start(self.pos, before);
         Ok(None)
     }
 
-    /// Whether `pos` is where an event starts; looks it up if that is not known.
-    fn find_boundary(&mut self) -> bool {
-        if !self.at_boundary {
-            let boundary = self.feed.boundary_at_or_after(self.pos);
-            self.at_boundary = boundary.is_ok_and(|boundary| boundary == self.pos);
-        }
-        self.at_boundary
+    /// Whether a consumer whose place is gone goes on at the oldest event that is left.
+    ///
+    /// Who reads faster than the network writes can lose its place only once, and only when it starts
+    /// close to the window's end. Who was live and fell behind all the way does not keep up, nor
+    /// does whom it happens to again. (It has not happened again if nothing could be read at all.)
+    fn may_move_on(&self) -> bool {
+        !self.was_live && self.moved_to.is_none_or(|to| to == self.pos)
     }
 
-    /// How much to send next: with a control frame due, only to the end of the event.
-    fn slice_bytes(&self) -> usize {
-        if !self.link.has_control() {
-            return SLICE_BYTES_MAX;
+    async fn move_on(&mut self) -> io::Result<()> {
+        let again = self.moved_to.is_some();
+        self.pos = self.feed.log().oldest();
+        self.moved_to = Some(self.pos);
+        if again {
+            return Ok(());
         }
-        match self.feed.boundary_at_or_after(self.pos) {
-            Ok(boundary) if boundary > self.pos => {
-                ((boundary.0 - self.pos.0) as usize).min(SLICE_BYTES_MAX)
-            }
-            _ => SLICE_BYTES_MAX,
-        }
+        self.write(outdated()).await
     }
 
-    async fn write_file(&mut self, slice: FileSlice) -> io::Result<()> {
-        let file = match self.file.take() {
-            Some(file) if file.is_of(&slice.file) => file,
-            _ => ReplayFile::new(&slice.file)?,
-        };
-        let bytes = file.read_at(slice.offset, slice.len).await?;
-        self.file = Some(file);
-        if bytes.is_empty() {
-            // The file is shorter than the index says: never go round in circles on that.
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        self.write(bytes.freeze(), Some(self.pos)).await
-    }
-
-    /// Writes all bytes. If they are the log's from a place on, the place moves along, and an end
-    /// in between cuts them off behind the event that was begun.
-    async fn write(&mut self, mut bytes: Bytes, place: Option<LogPos>) -> io::Result<()> {
+    /// Sends what is new, as it stands in memory.
+    async fn send_live(&mut self, slice: MemorySlice) -> io::Result<()> {
+        let events = Bytes::from_owner(slice);
+        let mut end = events.len();
+        let mut at = 0;
         self.link.set_writing(true);
-        let result = self.write_all(&mut bytes, place).await;
-        self.link.set_writing(false);
-        result?;
-        if place.is_some() {
-            // A slice ends where what was published ended, or within an event.
-            let (seq, head) = self.feed.head();
-            self.at_boundary = head == self.pos;
-            if self.at_boundary {
-                self.link.note_known(self.pos, seq);
+        while at < end {
+            let count = self.writer.write(events.slice(at..end)).await?;
+            at += count;
+            self.note_written(count);
+            if self.link.has_words() && end == events.len() {
+                end = Walk::default().to(at, &events).end();
             }
         }
-        if self.unyielded >= TURN_BYTES {
-            self.unyielded = 0;
-            rt::yield_now().await;
-        }
+        self.link.set_writing(false);
+        self.move_by(end);
         Ok(())
     }
 
-    async fn write_all(&mut self, bytes: &mut Bytes, place: Option<LogPos>) -> io::Result<()> {
-        let mut cut = false;
-        while !bytes.is_empty() {
-            let count = self.writer.write(bytes.clone()).await?;
-            bytes.advance(count);
-            self.unyielded += count;
-            self.link.note_written(count, rt::now());
-            if place.is_some() {
-                self.pos = self.pos.plus(count as u64);
-                self.link.note_pos(self.pos);
-                if self.link.ending().is_some() && !cut {
-                    cut = true;
-                    let boundary = self.feed.boundary_at_or_after(self.pos)?;
-                    bytes.truncate((boundary.0 - self.pos.0) as usize);
+    /// Sends what is in memory to a consumer who is some way behind.
+    async fn send_memory(&mut self, slice: MemorySlice) -> io::Result<()> {
+        let mut walk = Walk::default();
+        let mut at = 0;
+        while at < slice.len() && !(self.link.has_words() && at == walk.end()) {
+            let piece = slice.len().min(at + PIECE_BYTES);
+            let count = self.link.write_now(&slice[at..piece])?;
+            at += count;
+            self.note_written(count);
+            if at < piece || self.link.has_words() {
+                // Not the whole chunk waits until there is room, but the rest of one event.
+                walk = walk.to(slice.len().min(at + 1), &slice);
+                self.write(Bytes::copy_from_slice(&slice[at..walk.end()])).await?;
+                at = walk.end();
+            }
+            self.let_others().await;
+        }
+        self.move_by(at);
+        Ok(())
+    }
+
+    /// Sends from a file; the reason to end if it can't be read.
+    async fn send_file(&mut self, slice: FileSlice) -> io::Result<Option<ConsumerEnd>> {
+        let feed = Rc::clone(&self.feed);
+        let mut sent = feed.replay().send(&self.link, &slice, false)?;
+        if matches!(sent, Sent::Cold) {
+            let cold = slice.clone();
+            if let Err(error) = feed.replay().disk().run(move || cold.warm()).await {
+                return Ok(Some(unreadable(&error)));
+            }
+            sent = feed.replay().send(&self.link, &slice, true)?;
+        }
+        match sent {
+            Sent::Cold => {}
+            Sent::Unreadable(error) => return Ok(Some(unreadable(&error))),
+            Sent::Events { bytes, rest, seq } => {
+                let all = bytes + rest.len();
+                self.note_written(bytes);
+                self.write(rest).await?;
+                self.pos = self.pos.plus(all as u64);
+                if let Some(seq) = seq {
+                    self.link.note_known(self.pos, seq);
                 }
             }
         }
+        Ok(None)
+    }
+
+    fn note_written(&mut self, count: usize) {
+        self.unyielded += count;
+        self.link.note_written(count, rt::now());
+    }
+
+    fn move_by(&mut self, bytes: usize) {
+        self.pos = self.pos.plus(bytes as u64);
+        self.link.note_pos(self.pos);
+        let (seq, head) = self.feed.log().head();
+        if head == self.pos {
+            self.link.note_known(self.pos, seq);
+        }
+    }
+
+    /// Writes all bytes, however long that takes.
+    async fn write(&mut self, mut bytes: Bytes) -> io::Result<()> {
+        self.link.set_writing(true);
+        while !bytes.is_empty() {
+            let count = self.writer.write(bytes.clone()).await?;
+            bytes.advance(count);
+            self.note_written(count);
+        }
+        self.link.set_writing(false);
         Ok(())
+    }
+
+    async fn let_others(&mut self) {
+        if self.unyielded >= PIECE_BYTES {
+            self.unyielded = 0;
+            self.feed.replay().turn().await;
+        }
     }
 
     /// Until there is more to send, or something else to do.
     async fn wait(&mut self, (grown, woken): (u64, u64)) {
         self.unyielded = 0;
-        if self.feed.head().1 != self.pos {
+        self.was_live = true;
+        if self.feed.log().head_pos() != self.pos {
             return;
         }
         poll_fn(|cx| match self.feed.grown().poll_past(grown, cx) {
@@ -225,13 +278,12 @@ impl<F: Feed> Consumer<F> {
         .await;
     }
 
-    /// Says why the stream ends, at the end of an event, as far as the peer still takes it.
+    /// Says why the stream ends, as far as the peer still takes it.
     async fn say_goodbye(&mut self, end: ConsumerEnd) -> io::Result<ConsumerEnd> {
         self.link.end(end);
-        if end == ConsumerEnd::Silent || self.link.is_deaf() {
+        if self.link.is_deaf() {
             return Ok(end);
         }
-        self.finish_event().await?;
         let mut words = Vec::new();
         let (code, reason) = match end {
             ConsumerEnd::TooSlow => {
@@ -246,31 +298,15 @@ impl<F: Feed> Consumer<F> {
                 (CloseCode::Policy, "FutureCursor")
             }
             ConsumerEnd::Kicked => (CloseCode::Policy, "closed by the operator"),
+            ConsumerEnd::Silent => (CloseCode::Policy, "no answer to a ping"),
             ConsumerEnd::Shutdown => (CloseCode::Away, "the relay is shutting down"),
+            ConsumerEnd::Unreadable => (CloseCode::Error, "the relay cannot read its log there"),
             ConsumerEnd::Protocol => (CloseCode::Protocol, ""),
-            ConsumerEnd::Left | ConsumerEnd::Silent => (CloseCode::Normal, ""),
+            ConsumerEnd::Left => (CloseCode::Normal, ""),
         };
         push_frame(&mut words, Frame::close(Some(CloseFrame { code, reason: reason.into() })));
-        self.write(words.into(), None).await?;
+        self.write(words.into()).await?;
         Ok(end)
-    }
-
-    /// Sends the rest of an event that was begun. If the place is gone, so is the rest.
-    async fn finish_event(&mut self) -> io::Result<()> {
-        while !self.find_boundary() {
-            let boundary = self.feed.boundary_at_or_after(self.pos)?;
-            let missing = (boundary.0 - self.pos.0) as usize;
-            match self.feed.slice(self.pos, missing) {
-                Slice::Memory(slice) => {
-                    self.write(Bytes::from_owner(slice), Some(self.pos)).await?;
-                }
-                Slice::File(slice) => self.write_file(slice).await?,
-                Slice::Checking => rt::sleep(CHECKING_WAIT).await,
-                Slice::CaughtUp => return Ok(()),
-                Slice::Gone => return Err(io::ErrorKind::NotFound.into()),
-            }
-        }
-        Ok(())
     }
 
     /// Waits for the peer to close its side, or the linger time to run out.
@@ -283,6 +319,16 @@ impl<F: Feed> Consumer<F> {
             self.link.wake().past(woken).await;
         }
     }
+}
+
+fn outdated() -> Bytes {
+    let message = "events after the cursor are gone; the oldest that are left follow";
+    message_frame(info_frame("OutdatedCursor", message))
+}
+
+fn unreadable(error: &io::Error) -> ConsumerEnd {
+    tracing::error!(%error, "a consumer's place in the log can't be read");
+    ConsumerEnd::Unreadable
 }
 
 /// A binary message.

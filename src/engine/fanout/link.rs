@@ -2,6 +2,7 @@
 
 use std::{
     cell::{Cell, RefCell},
+    io,
     time::{Duration, Instant},
 };
 
@@ -16,6 +17,10 @@ use crate::{
 
 /// A relay that stops does not wait longer than this for consumers to hang up.
 const SHUTDOWN_LINGER: Duration = Duration::from_millis(500);
+
+/// What the kernel keeps for a consumer who does not read. It leaves room in a socket's buffer for last
+/// words, and bounds the memory that slow consumers cost.
+const UNSENT_BYTES_MAX: u32 = 256 << 10;
 
 /// When a consumer is given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +79,7 @@ impl ConsumerLink {
         head: (RelaySeq, LogPos),
         now: Instant,
     ) -> Self {
+        handle.limit_unsent(UNSENT_BYTES_MAX);
         Self {
             id,
             handle,
@@ -108,9 +114,8 @@ impl ConsumerLink {
     pub fn end(&self, reason: ConsumerEnd) {
         if self.ending.get().is_none() {
             self.ending.set(Some(reason));
-            if reason == ConsumerEnd::Silent {
-                self.handle.shutdown();
-            }
+            // For the last words, though the peer takes nothing at present.
+            self.handle.make_room();
             self.wake.notify();
         }
     }
@@ -163,6 +168,16 @@ impl ConsumerLink {
         out.into()
     }
 
+    /// There is something to say that does not come from the log.
+    pub(super) fn has_words(&self) -> bool {
+        self.has_control() || self.ending.get().is_some()
+    }
+
+    /// Hands bytes to the kernel as far as it takes them at once.
+    pub(super) fn write_now(&self, bytes: &[u8]) -> io::Result<usize> {
+        self.handle.write_now(bytes)
+    }
+
     pub(super) fn set_writing(&self, writing: bool) {
         self.writing.set(writing);
     }
@@ -183,6 +198,7 @@ impl ConsumerLink {
     }
 
     pub(super) fn note_known(&self, pos: LogPos, seq: RelaySeq) {
+        self.pos.set(pos);
         self.known.set((pos, seq));
     }
 

@@ -1,6 +1,6 @@
 //! Bytes on disk: file headers, index records, checkpoints, WebSocket headers (see `FORMAT.md`).
 
-use std::fmt;
+use std::{fmt, ops::Range};
 
 use ports::{
     AccountId, EventKind, HostId, HostSeq, LocalStatus, LogRecord, RelaySeq, RepoHead,
@@ -244,6 +244,13 @@ pub(super) fn parse_ws_header(bytes: &[u8]) -> Option<(usize, u64)> {
         _ => return None,
     };
     Some((used, len))
+}
+
+/// Where the message lies in the event that the stream goes on with: behind its WebSocket header, to
+/// the event's end. `None` if these bytes are no header, or not all of one.
+pub fn message_span(bytes: &[u8]) -> Option<Range<usize>> {
+    let (used, len) = parse_ws_header(bytes)?;
+    Some(used..used.checked_add(usize::try_from(len).ok()?)?)
 }
 
 pub(super) fn put_u32(out: &mut [u8], at: usize, value: u32) {

@@ -172,17 +172,6 @@ impl MemorySlice {
         let available = (end.0 - pos.0) as usize;
         Some(Self { chunk: Arc::clone(chunk), start, end: start + available.min(bytes_max) })
     }
-
-    /// Steps over bytes at the front, after a partial send.
-    pub fn advance(&mut self, bytes: usize) {
-        assert!(bytes <= self.end - self.start);
-        self.start += bytes;
-    }
-
-    /// Keeps only the first `bytes` bytes.
-    pub fn truncate(&mut self, bytes: usize) {
-        self.end = self.end.min(self.start + bytes);
-    }
 }
 
 impl Deref for MemorySlice {
@@ -219,15 +208,13 @@ mod tests {
         assert!(MemorySlice::new(open.chunk(), LogPos(100), 9).is_none());
         open.publish();
         open.put(b"de");
-        let mut slice = MemorySlice::new(open.chunk(), LogPos(101), 9).unwrap();
+        let slice = MemorySlice::new(open.chunk(), LogPos(101), 9).unwrap();
         assert_eq!(&*slice, b"bc");
-        slice.advance(1);
-        assert_eq!(&*slice, b"c");
         assert_eq!(open.written_from(3), b"de");
         open.publish();
         assert_eq!(&*MemorySlice::new(open.chunk(), LogPos(100), 4).unwrap(), b"abcd");
         assert!(MemorySlice::new(open.chunk(), LogPos(105), 9).is_none());
-        assert_eq!(&*slice, b"c");
+        assert_eq!(&*slice, b"bc");
     }
 
     #[test]

@@ -14,6 +14,7 @@
 //! simulation can fail, lose and reorder them. A failed write takes nothing back and loses nothing:
 //! the batch stays staged, the caller tries again, and the same bytes go to the same place.
 
+mod file_slice;
 mod format;
 mod keeper;
 mod lease;
@@ -46,9 +47,10 @@ use std::{
     time::Duration,
 };
 
-pub use format::LogPos;
+pub use file_slice::FileSlice;
+pub use format::{LogPos, message_span};
 pub use memory::MemorySlice;
-pub use reader::{FileSlice, Locate, LogReader, LogView, Slice};
+pub use reader::{Locate, LogReader, LogView, Slice};
 pub use writer::{AppendError, Entry, LogWriter};
 
 #[derive(Clone, Debug, PartialEq, Eq)]

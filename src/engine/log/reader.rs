@@ -1,9 +1,7 @@
 //! Reading the stream: places for cursors, and slices of bytes from memory or from the files.
 
 use std::{
-    fs::File,
     io,
-    os::unix::fs::FileExt,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -11,7 +9,7 @@ use std::{
 use ports::{LogBounds, LogControl, LogHealth, LogWindow, RelaySeq};
 
 use super::{
-    LogPos, MemorySlice,
+    FileSlice, LogPos, MemorySlice,
     memory::{Chunk, chunk_at},
     segment::{Segment, Trust},
     shared::{Segments, Shared, micros},
@@ -28,7 +26,7 @@ pub enum Locate {
     Future,
 }
 
-/// What comes next at a place in the log. It may start and end within an event.
+/// What comes next at a place in the log where an event starts; it ends where one ends.
 #[derive(Clone, Debug)]
 pub enum Slice {
     /// Nothing yet: the place is the head.
@@ -40,26 +38,6 @@ pub enum Slice {
     Checking,
     Memory(MemorySlice),
     File(FileSlice),
-}
-
-/// A piece of a data file, which stays readable even if the segment is removed meanwhile.
-#[derive(Clone, Debug)]
-pub struct FileSlice {
-    pub file: Arc<File>,
-    pub offset: u64,
-    pub len: usize,
-}
-
-impl FileSlice {
-    /// Reads the piece, on the calling thread.
-    ///
-    /// # Errors
-    /// If the file can't be read.
-    pub fn read(&self) -> io::Result<Vec<u8>> {
-        let mut bytes = vec![0; self.len];
-        self.file.read_exact_at(&mut bytes, self.offset)?;
-        Ok(bytes)
-    }
 }
 
 /// Knows the log, from any thread; cheap to clone.
@@ -130,6 +108,13 @@ impl LogReader {
         Ok(Locate::At(pos))
     }
 
+    /// The place of the oldest event that can be had, or the head.
+    pub fn oldest(&self) -> LogPos {
+        let segments = self.shared.segments.load();
+        let oldest = self.readable(&segments).next().map(|segment| segment.base);
+        oldest.unwrap_or_else(|| self.shared.head.pos())
+    }
+
     fn readable<'a>(&self, segments: &'a Segments) -> impl Iterator<Item = &'a Arc<Segment>> {
         let from = LogPos(self.shared.readable_from.load(Ordering::Acquire));
         segments.iter().skip_while(move |segment| segment.base < from)
@@ -179,32 +164,32 @@ impl LogView {
         self.shared.head.pos()
     }
 
-    /// At most `bytes_max` bytes from `pos` on.
-    pub fn slice(&mut self, pos: LogPos, bytes_max: usize) -> Slice {
+    /// What is at `pos`, as far as it lies together: in a chunk of memory, or in a file.
+    pub fn slice(&mut self, pos: LogPos) -> Slice {
         let head = self.shared.head.pos();
         if pos >= head {
             return Slice::CaughtUp;
         }
-        if let Some(slice) = self.memory(pos, bytes_max) {
+        if let Some(slice) = self.memory(pos) {
             return Slice::Memory(slice);
         }
-        self.file(pos, head, bytes_max)
+        self.file(pos, head)
     }
 
-    fn memory(&mut self, pos: LogPos, bytes_max: usize) -> Option<MemorySlice> {
+    fn memory(&mut self, pos: LogPos) -> Option<MemorySlice> {
         if let Some(chunk) = &self.chunk
-            && let Some(slice) = MemorySlice::new(chunk, pos, bytes_max)
+            && let Some(slice) = MemorySlice::new(chunk, pos, usize::MAX)
         {
             return Some(slice);
         }
         let chunks = self.shared.chunks.load();
         let chunk = chunk_at(&chunks, pos)?;
-        let slice = MemorySlice::new(chunk, pos, bytes_max)?;
+        let slice = MemorySlice::new(chunk, pos, usize::MAX)?;
         self.chunk = Some(Arc::clone(chunk));
         Some(slice)
     }
 
-    fn file(&self, pos: LogPos, head: LogPos, bytes_max: usize) -> Slice {
+    fn file(&self, pos: LogPos, head: LogPos) -> Slice {
         if pos.0 < self.shared.readable_from.load(Ordering::Acquire) {
             return Slice::Gone;
         }
@@ -218,7 +203,7 @@ impl LogView {
             Trust::Good => Slice::File(FileSlice {
                 file: Arc::clone(&segment.data.file),
                 offset: segment.data_offset(pos),
-                len: bytes_max.min((end.0 - pos.0) as usize),
+                len: (end.0 - pos.0) as usize,
             }),
             Trust::Damaged => Slice::Gone,
             Trust::Wanted => Slice::Checking,
@@ -229,25 +214,6 @@ impl LogView {
                 Slice::Checking
             }
         }
-    }
-
-    /// The first place at or after `pos` where an event starts (or the head).
-    ///
-    /// # Errors
-    /// If the index can't be read or is damaged there, or the place is gone.
-    pub fn boundary_at_or_after(&self, pos: LogPos) -> io::Result<LogPos> {
-        let head = self.shared.head.load();
-        if pos >= head.1 {
-            return Ok(head.1);
-        }
-        let segments = self.shared.segments.load();
-        let segment = segment_with(&segments, pos)?;
-        let (end, within) = (segment.end_seq(head.0), pos.0 - segment.base.0);
-        let seq = segment.search(end, |record| u64::from(record.offset) >= within)?;
-        if seq == end {
-            return Ok(segment.end_pos(head.1));
-        }
-        Ok(segment.base.plus(u64::from(segment.record(seq)?.offset)))
     }
 
     /// The number of the last event which lies wholly before `pos`.

@@ -11,9 +11,9 @@ use ports::RelaySeq;
 use protocol::frame;
 
 use super::{
-    Locate, LogConfig, LogPos, LogReader, LogView, LogWriter, Slice,
+    Locate, LogConfig, LogReader, LogWriter, Slice,
     faults::{Dice, Fault, FaultyDisk},
-    format::parse_ws_header,
+    format::{message_span, parse_ws_header},
     recovery,
     segment::Segment,
     tests::{Sample, config},
@@ -203,33 +203,26 @@ fn read_events(reader: &LogReader, cursor: u64) -> Vec<(u64, Vec<u8>)> {
     };
     let mut view = reader.view();
     let mut events = Vec::new();
-    let head = reader.head_pos();
-    while pos < head {
-        let end = view.boundary_at_or_after(pos.plus(1)).unwrap();
-        let bytes = read_range(&mut view, pos, end);
-        events.push((seq_in(&bytes), bytes));
-        pos = end;
+    loop {
+        let bytes = match view.slice(pos) {
+            Slice::CaughtUp => return events,
+            Slice::Memory(slice) => slice.to_vec(),
+            Slice::File(slice) => slice.read().unwrap(),
+            other => panic!("no bytes at {pos:?}: {other:?}"),
+        };
+        pos = pos.plus(bytes.len() as u64);
+        let mut rest = &bytes[..];
+        while !rest.is_empty() {
+            let (event, behind) = rest.split_at(message_span(rest).unwrap().end);
+            events.push((seq_in(event), event.to_vec()));
+            rest = behind;
+        }
     }
-    events
 }
 
 fn seq_in(bytes: &[u8]) -> u64 {
     let (used, _) = parse_ws_header(bytes).unwrap();
     frame::parse(&bytes[used..]).unwrap().seq
-}
-
-fn read_range(view: &mut LogView, mut pos: LogPos, end: LogPos) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    while pos < end {
-        let before = bytes.len();
-        match view.slice(pos, (end.0 - pos.0).min(700) as usize) {
-            Slice::Memory(slice) => bytes.extend_from_slice(&slice),
-            Slice::File(slice) => bytes.extend(slice.read().unwrap()),
-            other => panic!("no bytes at {pos:?}: {other:?}"),
-        }
-        pos = pos.plus((bytes.len() - before) as u64);
-    }
-    bytes
 }
 
 fn run_seed(seed: u64) {

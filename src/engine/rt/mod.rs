@@ -10,7 +10,7 @@
 //! - A join handle must not cross threads: [`spawn`] drops it at once.
 //! - Cancelled connects and accepts leak descriptors: there are none here, sockets come connected.
 
-mod file;
+mod offload;
 mod probe;
 mod signal;
 mod socket;
@@ -22,10 +22,10 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-pub use file::ReplayFile;
+pub use offload::Offload;
 pub use signal::Signal;
 pub use socket::{SocketHandle, SocketReader, SocketWriter, adopt};
-pub use yielder::yield_now;
+pub use yielder::{passes, yield_now};
 
 /// Which driver is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]

@@ -109,6 +109,26 @@ impl SocketHandle {
         }
     }
 
+    /// Bounds what the kernel keeps of our bytes before it sends them.
+    pub fn limit_unsent(&self, bytes: u32) {
+        self.set_option(libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT, bytes);
+    }
+
+    /// Lets the kernel take some more at once, beyond what it had room for until now.
+    pub fn make_room(&self) {
+        self.limit_unsent(u32::MAX);
+        // As much as it allows anyone.
+        self.set_option(libc::SOL_SOCKET, libc::SO_SNDBUF, i32::MAX.unsigned_abs());
+    }
+
+    /// Without effect if the kernel does not have the option, or the connection has ended.
+    fn set_option(&self, level: libc::c_int, name: libc::c_int, value: u32) {
+        let len = size_of::<u32>() as libc::socklen_t;
+        // SAFETY: `fd` is an open socket for as long as `_open` lives; the pointer and length are
+        // those of one integer, which the call copies.
+        unsafe { libc::setsockopt(self.fd, level, name, (&raw const value).cast(), len) };
+    }
+
     /// Bytes written that the peer has not acknowledged.
     ///
     /// # Errors

@@ -58,7 +58,7 @@ fn dids(reader: &LogReader) -> Vec<String> {
     let (mut view, mut bytes, mut pos) = (reader.view(), Vec::new(), LogPos(0));
     loop {
         let before = bytes.len();
-        match view.slice(pos, 1 << 20) {
+        match view.slice(pos) {
             Slice::CaughtUp => break,
             Slice::Memory(slice) => bytes.extend_from_slice(&slice),
             Slice::File(slice) => bytes.extend(slice.read().unwrap()),

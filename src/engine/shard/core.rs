@@ -3,7 +3,7 @@
 use std::{
     cell::{Cell, RefCell},
     collections::{HashMap, VecDeque},
-    fmt, io,
+    fmt,
     rc::Rc,
     sync::Arc,
 };
@@ -25,9 +25,9 @@ use super::{
 use crate::{
     accounts::{Accounts, AccountsConfig, Finished, Verified},
     config::EngineConfig,
-    fanout::{self, ConsumerLink, Feed},
-    log::{Locate, LogPos, LogReader, LogView, Slice},
-    rt::{self, Signal},
+    fanout::{self, ConsumerLink, Feed, Replay},
+    log::{LogPos, LogReader, LogView, Slice},
+    rt::{self, Offload, Signal},
     sequencer::LaneProgress,
     upstream::{self, Admitted, FrameOutline, HostLink, Intake, RawFrame, Request, TlsSession},
 };
@@ -43,6 +43,7 @@ pub struct ShardEnds {
     pub verified: Sender<Verified>,
     pub progress: Arc<LaneProgress>,
     pub log: LogReader,
+    pub disk: Offload,
     pub tls: Arc<ClientConfig>,
     pub stop: Arc<Stop>,
 }
@@ -60,6 +61,7 @@ pub struct Core {
     pub(super) consumers: RefCell<HashMap<ConsumerId, Rc<ConsumerLink>, RandomState>>,
     pub(super) log: LogReader,
     view: RefCell<LogView>,
+    replay: Replay,
     tls: Arc<ClientConfig>,
     pub(super) stop: Arc<Stop>,
     /// A push may find room.
@@ -114,6 +116,7 @@ impl Core {
             hosts: RefCell::new(Hosts::new(limits.host_window)),
             consumers: RefCell::default(),
             view: RefCell::new(ends.log.view()),
+            replay: Replay::new(ends.disk),
             seen_head: Cell::new(ends.log.head_pos()),
             log: ends.log,
             tls: ends.tls,
@@ -215,6 +218,11 @@ impl Core {
         });
     }
 
+    /// The number of the last event before a place, if the index can be read there.
+    pub(super) fn seq_at(&self, pos: LogPos) -> Option<RelaySeq> {
+        self.view.borrow().seq_at(pos).ok()
+    }
+
     fn consumer_ended(&self, link: &ConsumerLink, reason: ConsumerEnd) {
         let id = link.id();
         let mut consumers = self.consumers.borrow_mut();
@@ -269,28 +277,20 @@ impl Intake for Core {
 }
 
 impl Feed for Core {
-    fn head(&self) -> (RelaySeq, LogPos) {
-        self.log.head()
+    fn log(&self) -> &LogReader {
+        &self.log
     }
 
-    fn locate(&self, cursor: u64) -> io::Result<Locate> {
-        self.log.locate(cursor)
-    }
-
-    fn slice(&self, pos: LogPos, bytes_max: usize) -> Slice {
-        self.view.borrow_mut().slice(pos, bytes_max)
-    }
-
-    fn boundary_at_or_after(&self, pos: LogPos) -> io::Result<LogPos> {
-        self.view.borrow().boundary_at_or_after(pos)
-    }
-
-    fn seq_at(&self, pos: LogPos) -> Option<RelaySeq> {
-        self.view.borrow().seq_at(pos).ok()
+    fn slice(&self, pos: LogPos) -> Slice {
+        self.view.borrow_mut().slice(pos)
     }
 
     fn grown(&self) -> &Signal {
         &self.grown
+    }
+
+    fn replay(&self) -> &Replay {
+        &self.replay
     }
 
     fn is_stopping(&self) -> bool {

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use ports::{HostFault, ShardCommand, ShardReport};
 
 use super::{Core, mesh::Return, reports::Gauges, stop::Phase};
-use crate::{accounts::WallTime, fanout::Feed, rt};
+use crate::{accounts::WallTime, rt};
 
 /// Frames verified in a turn: about a millisecond, after which consumers and sockets get theirs.
 const FRAMES_A_TURN: usize = 32;

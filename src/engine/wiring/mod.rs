@@ -26,11 +26,14 @@ use self::rings::Rings;
 use crate::{
     config::EngineConfig,
     log::{self, LogError, LogReader},
-    rt::{self, DriverKind},
+    rt::{self, DriverKind, Offload},
     sequencer::{Lane, Sequencer},
     shard::{self, Core, Phase, ShardEnds, Stop},
     upstream,
 };
+
+/// They wait for the disk on behalf of consumers who read what is not in memory.
+const DISK_THREADS: usize = 4;
 
 /// Why the engine can't start.
 #[derive(Debug, thiserror::Error)]
@@ -75,6 +78,7 @@ pub fn start(config: EngineConfig, control_bell: &Arc<Doorbell>) -> Result<Engin
     let driver = rt::choose(config.driver, count).map_err(EngineError::Driver)?;
     let tls = upstream::client_config(&config.extra_roots)?;
     let (writer, log) = log::open(config.log.clone())?;
+    let disk = Offload::start("log-read", DISK_THREADS).map_err(EngineError::Thread)?;
     let stop = Arc::new(Stop::default());
     let sequencer_bell = Doorbell::new();
     let Rings { bells, commands, reports, shards, lanes } =
@@ -94,6 +98,7 @@ pub fn start(config: EngineConfig, control_bell: &Arc<Doorbell>) -> Result<Engin
             verified: ends.verified,
             progress: ends.progress,
             log: log.clone(),
+            disk: disk.clone(),
             tls: Arc::clone(&tls),
             stop: Arc::clone(&stop),
         };

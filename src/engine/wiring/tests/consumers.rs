@@ -162,6 +162,7 @@ fn quiet_streams_get_pings_and_silence_ends_them() {
         let dir = tempfile::tempdir().unwrap();
         let mut config = config(&dir, driver);
         config.consumers.ping = std::time::Duration::from_millis(600);
+        config.consumers.linger = std::time::Duration::from_millis(500);
         let mut bench = Bench::start(config);
         // Answers pings whenever it reads, which the library does by itself.
         let mut alive = bench.consumer(None);
