@@ -1,70 +1,101 @@
-//! The connection, and what belongs to no single table.
+//! What the store's thread owns, and what belongs to no single table.
 
-use rusqlite::Connection;
+use ports::RelaySeq;
 
-use super::{BUSY_TIMEOUT, DatabaseUrl, StoreError, StoredIdentity, follow::Follower};
+use super::{
+    DatabaseUrl, StoreError, StoredIdentity,
+    collection::CollectionNames,
+    follow::Follower,
+    sql::{FromValue, Sql, Value, values},
+};
 
-mod embedded {
-    #![allow(unreachable_pub, reason = "the macro makes the module public")]
-    refinery::embed_migrations!("store/migrations");
-}
-
-/// Owned by the store's thread.
+/// Owned by the store's thread, which alone writes to the database.
 pub(super) struct Database {
-    pub(super) connection: Connection,
+    pub(super) sql: Sql,
     pub(super) follower: Option<Follower>,
     /// Identities not yet written.
     pub(super) identities: Vec<(String, StoredIdentity)>,
+    pub(super) collections: CollectionNames,
+    /// The number that the next account gets. Here and not in the database, so that a number is never
+    /// given twice while the relay runs, even if the database has forgotten what it was told last.
+    next_account: u64,
+    /// The connection as of which the two above hold.
+    epoch: u64,
     closed: bool,
 }
 
 impl Database {
     pub(super) fn open(url: &DatabaseUrl) -> Result<Self, StoreError> {
-        let mut connection = match url {
-            DatabaseUrl::Memory => Connection::open_in_memory()?,
-            DatabaseUrl::File(path) => {
-                if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty())
-                {
-                    std::fs::create_dir_all(parent).map_err(|source| StoreError::Directory {
-                        path: parent.display().to_string(),
-                        source,
-                    })?;
-                }
-                Connection::open(path)?
-            }
+        let mut database = Self {
+            sql: Sql::open(url)?,
+            follower: None,
+            identities: Vec::new(),
+            collections: CollectionNames::default(),
+            next_account: 1,
+            epoch: 0,
+            closed: false,
         };
-        connection.busy_timeout(BUSY_TIMEOUT)?;
-        // A lost tail after power loss is made good from the event log, so a transaction needs no
-        // sync of its own: NORMAL syncs at checkpoints.
-        connection.pragma_update(None, "journal_mode", "WAL")?;
-        connection.pragma_update(None, "synchronous", "NORMAL")?;
-        connection.pragma_update(None, "cache_size", -64 * 1024)?;
-        connection.pragma_update(None, "temp_store", "MEMORY")?;
-        connection.set_prepared_statement_cache_capacity(64);
-        embedded::migrations::runner().run(&mut connection)?;
-        Ok(Self { connection, follower: None, identities: Vec::new(), closed: false })
+        database.load()?;
+        Ok(database)
     }
 
-    pub(super) fn ping(&self) -> Result<(), StoreError> {
-        Ok(self.connection.query_row("SELECT 1", [], |_row| Ok(()))?)
+    /// After the connection was made anew: a database that has crashed may have forgotten what it was
+    /// told last, so what is known of it is read again.
+    pub(super) fn refresh(&mut self) -> Result<(), StoreError> {
+        self.ping()?;
+        if self.sql.epoch() == self.epoch { Ok(()) } else { self.load() }
+    }
+
+    fn load(&mut self) -> Result<(), StoreError> {
+        let newest: Option<u64> = self.value("SELECT coalesce(max(id), 0) FROM account", &[])?;
+        self.next_account = self.next_account.max(newest.unwrap_or(0) + 1);
+        let log_seq = RelaySeq(self.meta("log_seq")?);
+        if let Some(follower) = &mut self.follower {
+            follower.handle_reload(log_seq);
+        }
+        self.epoch = self.sql.epoch();
+        Ok(())
+    }
+
+    pub(super) fn ping(&mut self) -> Result<(), StoreError> {
+        self.sql.query("SELECT 1", &[]).map(drop)
     }
 
     pub(super) fn closed(&self) -> bool {
         self.closed
     }
 
-    /// Writes all that is held back, and empties the write-ahead log into the database file.
+    /// Writes all that is held back and ends the connection.
     pub(super) fn close(&mut self) -> Result<(), StoreError> {
         self.closed = true;
         self.follow_to_end()?;
         self.flush_identities()?;
-        self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_row| Ok(()))?;
-        Ok(())
+        self.sql.close()
     }
 
-    pub(super) fn meta(&self, name: &str) -> Result<u64, StoreError> {
-        let mut statement =
-            self.connection.prepare_cached("SELECT value FROM meta WHERE name = ?1")?;
-        Ok(statement.query_row([name], |row| row.get::<_, i64>(0))? as u64)
+    /// A number for a new account.
+    pub(super) fn number_account(&mut self) -> u64 {
+        let number = self.next_account;
+        self.next_account += 1;
+        number
+    }
+
+    /// An account has this number.
+    pub(super) fn note_number(&mut self, number: u64) {
+        self.next_account = self.next_account.max(number + 1);
+    }
+
+    /// The first column of the first row.
+    pub(super) fn value<T: FromValue>(
+        &mut self,
+        sql: &str,
+        params: &[Value],
+    ) -> Result<Option<T>, StoreError> {
+        self.sql.query_value(sql, params)
+    }
+
+    pub(super) fn meta(&mut self, name: &str) -> Result<u64, StoreError> {
+        let value = self.value("SELECT value FROM meta WHERE name = ?1", &values![name])?;
+        Ok(value.unwrap_or(0))
     }
 }

@@ -1,24 +1,34 @@
 //! Keeps the account rows in step with the event log.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    io::ErrorKind,
-};
+use std::collections::{BTreeMap, HashMap};
 
-use ports::{
-    AccountId, EventKind, HostId, HostSeq, LocalStatus, LogRecord, LogTail, RelaySeq, RepoHead,
-    UpstreamStatus,
-};
-use rusqlite::{OptionalExtension, Transaction};
+use ports::{HostId, HostSeq, LogRecord, LogTail, RelaySeq};
 
-use super::{Database, Recovery, StoreError};
+use super::{
+    Database, Recovery, StoreError,
+    fold::Fold,
+    sql::{Durability, Row, Type, Value, values},
+};
 
 /// Records folded into one transaction.
 const BATCH: usize = 8192;
 
+/// How far the relay is with a host, as stored.
+#[derive(Clone, Copy)]
+struct HostPlace {
+    cursor: Option<HostSeq>,
+    /// No event above the cursor stands in the log at or below this number.
+    floor: RelaySeq,
+}
+
+impl HostPlace {
+    /// Of a host without a row.
+    const UNKNOWN: Self = Self { cursor: None, floor: RelaySeq(0) };
+}
+
 /// The store's place in the log, and the events above their hosts' cursors.
 pub(super) struct Follower {
-    tail: Box<dyn LogTail>,
+    pub(super) tail: Box<dyn LogTail>,
     /// The account rows are as of this event.
     log_seq: RelaySeq,
     /// For each host its events in the log that its stored cursor does not cover yet.
@@ -28,18 +38,37 @@ pub(super) struct Follower {
 }
 
 impl Follower {
-    /// A cursor has been stored: the events up to it need not be looked for after a restart.
-    pub(super) fn handle_cursor(&mut self, host: HostId, cursor: HostSeq) {
+    /// A cursor has been stored: the events up to it need not be looked for after a restart, nor
+    /// those of a numbering that the host has given up.
+    pub(super) fn handle_cursor(&mut self, host: HostId, cursor: HostSeq, floor: RelaySeq) {
         if let Some(events) = self.emitted.get_mut(&host) {
             *events = events.split_off(&HostSeq(cursor.0 + 1));
+            if floor.0 > 0 {
+                events.retain(|_, seq| *seq > floor);
+            }
             if events.is_empty() {
                 self.emitted.remove(&host);
             }
         }
     }
 
-    fn note_emitted(&mut self, record: &LogRecord, cursor: Option<HostSeq>) {
-        if record.host != HostId::RELAY && cursor.is_none_or(|cursor| record.host_seq > cursor) {
+    /// The database says how far its account rows are: less far, if it has forgotten its last
+    /// transactions or was put back from a backup.
+    pub(super) fn handle_reload(&mut self, log_seq: RelaySeq) {
+        if log_seq != self.log_seq {
+            tracing::info!(
+                known = self.log_seq.0,
+                database = log_seq.0,
+                "the account rows are read again from the event log"
+            );
+            self.log_seq = log_seq.min(self.tail.bounds().newest);
+        }
+    }
+
+    fn note_emitted(&mut self, record: &LogRecord, places: &HashMap<HostId, HostPlace>) {
+        let place = places.get(&record.host).unwrap_or(&HostPlace::UNKNOWN);
+        let above = place.cursor.is_none_or(|cursor| record.host_seq > cursor);
+        if record.host != HostId::RELAY && above && record.seq > place.floor {
             self.emitted.entry(record.host).or_default().insert(record.host_seq, record.seq);
         }
     }
@@ -51,18 +80,8 @@ impl Follower {
     }
 }
 
-/// The last state of an account in a batch of records.
-struct Folded {
-    seq: RelaySeq,
-    /// `None`: only the relay itself spoke of the account.
-    host: Option<HostId>,
-    upstream: UpstreamStatus,
-    local: LocalStatus,
-    head: Option<RepoHead>,
-}
-
 impl Database {
-    pub(super) fn log_seq(&self) -> Result<RelaySeq, StoreError> {
+    pub(super) fn log_seq(&mut self) -> Result<RelaySeq, StoreError> {
         match &self.follower {
             Some(follower) => Ok(follower.log_seq),
             None => Ok(RelaySeq(self.meta("log_seq")?)),
@@ -108,8 +127,8 @@ impl Database {
 
     /// Reads the part of the log which the account rows have already, for events that the hosts'
     /// stored cursors do not cover.
-    fn scan_emitted(&self, follower: &mut Follower, floor: RelaySeq) -> Result<(), StoreError> {
-        let cursors = self.cursors()?;
+    fn scan_emitted(&mut self, follower: &mut Follower, floor: RelaySeq) -> Result<(), StoreError> {
+        let places = self.host_places()?;
         let mut at = floor;
         while at < follower.log_seq {
             let mut records = std::mem::take(&mut follower.records);
@@ -119,7 +138,7 @@ impl Database {
             at = last.seq;
             let end = follower.log_seq;
             for record in records.iter().filter(|record| record.seq <= end) {
-                follower.note_emitted(record, cursors.get(&record.host).copied());
+                follower.note_emitted(record, &places);
             }
             follower.records = records;
         }
@@ -129,20 +148,28 @@ impl Database {
     /// Gives a cursor to hosts that were new when the process was killed: events of theirs are in the
     /// log, but no cursor had been stored. Without one they would be taken up at their live position,
     /// and what they sent meanwhile would be lost.
-    fn place_new_hosts(&self) -> Result<(), StoreError> {
+    fn place_new_hosts(&mut self) -> Result<(), StoreError> {
         let Some(follower) = &self.follower else { return Ok(()) };
-        for (host, events) in &follower.emitted {
-            let Some((first, _)) = events.first_key_value() else { continue };
-            self.connection
-                .prepare_cached("UPDATE host SET last_seq = ?2 WHERE id = ?1 AND last_seq IS NULL")?
-                .execute((host.0, first.0.saturating_sub(1) as i64))?;
-        }
+        let rows: Vec<Vec<Value>> = follower
+            .emitted
+            .iter()
+            .filter_map(|(host, events)| Some((host, events.first_key_value()?.0)))
+            .map(|(host, first)| values![host.0, first.0.saturating_sub(1)].into())
+            .collect();
+        self.sql.transaction(Durability::Disk, |sql| {
+            sql.execute_rows(
+                "UPDATE host SET last_seq = r.cursor FROM {rows}
+                 WHERE host.id = r.host AND host.last_seq IS NULL",
+                &[("host", Type::Int), ("cursor", Type::Int)],
+                &rows,
+            )
+        })?;
         Ok(())
     }
 
-    fn cursors(&self) -> Result<HashMap<HostId, HostSeq>, StoreError> {
-        let hosts = self.hosts()?;
-        Ok(hosts.into_iter().filter_map(|host| Some((host.id, host.cursor?))).collect())
+    fn host_places(&mut self) -> Result<HashMap<HostId, HostPlace>, StoreError> {
+        let rows = self.sql.query("SELECT id, last_seq, log_floor FROM host", &[])?;
+        rows.iter().map(host_place).collect()
     }
 
     /// Follows until nothing new is there; returns how many records were read.
@@ -160,6 +187,7 @@ impl Database {
     /// Folds one batch of records into the account rows, in one transaction with the place in the
     /// log; also writes the identities held back. Returns how many records were read.
     pub(super) fn follow_batch(&mut self) -> Result<usize, StoreError> {
+        self.refresh()?;
         self.flush_identities()?;
         let Some(mut follower) = self.follower.take() else { return Ok(0) };
         let result = self.follow_batch_with(&mut follower);
@@ -176,22 +204,19 @@ impl Database {
             follower.records = records;
             return Ok(0);
         };
-        let cursors = self.cursors_of(&records)?;
-        let transaction = self.connection.transaction()?;
-        for (account, folded) in fold(&records) {
-            store_account(&transaction, follower.tail.as_mut(), account, &folded)?;
-        }
-        for record in &records {
-            follower.note_emitted(record, cursors.get(&record.host).copied());
-        }
-        let floor = follower.floor();
-        for (name, value) in [("log_seq", last), ("emitted_floor", floor)] {
-            transaction
-                .prepare_cached("UPDATE meta SET value = ?2 WHERE name = ?1")?
-                .execute((name, value.0 as i64))?;
-        }
-        transaction.commit()?;
+        warn_of_gap(follower);
+        let places = self.host_places_of(&records)?;
+        let before = follower.log_seq;
         follower.log_seq = last;
+        for record in &records {
+            follower.note_emitted(record, &places);
+        }
+        let marks = [("log_seq", last), ("emitted_floor", follower.floor())];
+        let done = self.store_batch(follower.tail.as_mut(), &records, &marks);
+        if let Err(error) = done {
+            follower.log_seq = before;
+            return Err(error);
+        }
         follower.behind = records.len() == BATCH;
         let count = records.len();
         follower.records = records;
@@ -200,111 +225,61 @@ impl Database {
         Ok(count)
     }
 
-    fn cursors_of(&self, records: &[LogRecord]) -> Result<HashMap<HostId, HostSeq>, StoreError> {
-        let mut cursors = HashMap::new();
-        let mut asked = std::collections::HashSet::new();
-        let mut statement =
-            self.connection.prepare_cached("SELECT last_seq FROM host WHERE id = ?1")?;
-        for record in records {
-            if record.host == HostId::RELAY || !asked.insert(record.host) {
-                continue;
-            }
-            let cursor: Option<Option<i64>> =
-                statement.query_row([record.host.0], |row| row.get(0)).optional()?;
-            if let Some(Some(cursor)) = cursor {
-                cursors.insert(record.host, HostSeq(cursor as u64));
-            }
-        }
-        Ok(cursors)
+    fn store_batch(
+        &mut self,
+        tail: &mut dyn LogTail,
+        records: &[LogRecord],
+        marks: &[(&str, RelaySeq)],
+    ) -> Result<(), StoreError> {
+        let mut fold = Fold::new(records);
+        self.resolve(&mut fold, tail)?;
+        let marks: Vec<Vec<Value>> =
+            marks.iter().map(|(name, seq)| values![*name, seq.0].into()).collect();
+        self.sql.transaction(Durability::Log, |sql| {
+            fold.store(sql)?;
+            sql.execute_rows(
+                "UPDATE meta SET value = r.value FROM {rows} WHERE meta.name = r.name",
+                &[("name", Type::Text), ("value", Type::Int)],
+                &marks,
+            )
+        })?;
+        Ok(())
+    }
+
+    fn host_places_of(
+        &mut self,
+        records: &[LogRecord],
+    ) -> Result<HashMap<HostId, HostPlace>, StoreError> {
+        let mut hosts: Vec<u32> = records.iter().map(|record| record.host.0).collect();
+        hosts.sort_unstable();
+        hosts.dedup();
+        let rows: Vec<Vec<Value>> = hosts.into_iter().map(|host| values![host].into()).collect();
+        let found = self.sql.query_rows(
+            "SELECT h.id, h.last_seq, h.log_floor FROM {rows} JOIN host AS h ON h.id = r.host",
+            &[("host", Type::Int)],
+            &rows,
+        )?;
+        found.iter().map(host_place).collect()
     }
 }
 
-fn fold(records: &[LogRecord]) -> HashMap<AccountId, Folded> {
-    let mut accounts: HashMap<AccountId, Folded> = HashMap::new();
-    for record in records {
-        let before = accounts.get(&record.account);
-        // Any host may send an #identity of an account whose document has changed: that does not
-        // move the account to it.
-        let speaks = record.host != HostId::RELAY && record.kind != EventKind::Identity;
-        let host = speaks.then_some(record.host);
-        let folded = Folded {
-            seq: record.seq,
-            host: host.or(before.and_then(|folded| folded.host)),
-            upstream: record.upstream,
-            local: record.local,
-            head: record.head.or(before.and_then(|folded| folded.head)),
-        };
-        accounts.insert(record.account, folded);
-    }
-    accounts
+fn host_place(row: &Row) -> Result<(HostId, HostPlace), StoreError> {
+    let place =
+        HostPlace { cursor: row.get::<Option<u64>>(1)?.map(HostSeq), floor: RelaySeq(row.get(2)?) };
+    Ok((HostId(row.get(0)?), place))
 }
 
-fn store_account(
-    transaction: &Transaction<'_>,
-    tail: &mut dyn LogTail,
-    account: AccountId,
-    folded: &Folded,
-) -> Result<(), StoreError> {
-    let id = account.0 as i64;
-    let before: Option<u32> = transaction
-        .prepare_cached("SELECT host_id FROM account WHERE id = ?1")?
-        .query_row([id], |row| row.get(0))
-        .optional()?;
-    if before.is_none() && !restore_account(transaction, tail, account, folded)? {
-        return Ok(());
+/// The log keeps events for a window of time: a database that was away for longer has lost some.
+fn warn_of_gap(follower: &Follower) {
+    let oldest = follower.tail.bounds().oldest;
+    if let Some(oldest) = oldest.filter(|oldest| oldest.0 > follower.log_seq.0 + 1)
+        && follower.log_seq.0 > 0
+    {
+        tracing::warn!(
+            database = follower.log_seq.0,
+            oldest = oldest.0,
+            "events left the log before the database knew of them: accounts without later events \
+             keep their old state"
+        );
     }
-    let host = folded.host.map(|host| host.0);
-    if let Some(host) = host.filter(|host| Some(*host) != before) {
-        let mut count = transaction
-            .prepare_cached("UPDATE host SET account_count = account_count + ?2 WHERE id = ?1")?;
-        count.execute((host, 1))?;
-        if let Some(before) = before {
-            count.execute((before, -1))?;
-        }
-    }
-    transaction
-        .prepare_cached(
-            "UPDATE account SET host_id = coalesce(?2, host_id), upstream = ?3, local = ?4,
-                 rev = coalesce(?5, rev), data = coalesce(?6, data),
-                 commit_hash = coalesce(?7, commit_hash)
-             WHERE id = ?1",
-        )?
-        .execute((
-            id,
-            host,
-            folded.upstream.code(),
-            folded.local as u8,
-            folded.head.map(|head| head.rev as i64),
-            folded.head.map(|head| head.data),
-            folded.head.map(|head| head.commit),
-        ))?;
-    Ok(())
-}
-
-/// Makes the row of an account whose creation was lost in a crash. `false`: it cannot be made.
-fn restore_account(
-    transaction: &Transaction<'_>,
-    tail: &mut dyn LogTail,
-    account: AccountId,
-    folded: &Folded,
-) -> Result<bool, StoreError> {
-    let did = match tail.did_of(folded.seq) {
-        Ok(did) => did,
-        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::InvalidData) => {
-            tracing::warn!(account = account.0, seq = folded.seq.0, %error,
-                "an account in the log has no row, and its frame cannot be read");
-            return Ok(false);
-        }
-        Err(error) => return Err(error.into()),
-    };
-    let host = folded.host.unwrap_or(HostId::RELAY);
-    let inserted = transaction
-        .prepare_cached(
-            "INSERT OR IGNORE INTO account (id, did, host_id, upstream) VALUES (?1, ?2, ?3, ?4)",
-        )?
-        .execute((account.0 as i64, &did, host.0, folded.upstream.code()))?;
-    if inserted == 0 {
-        tracing::warn!(account = account.0, did, "an account in the log has another row already");
-    }
-    Ok(inserted == 1)
 }

@@ -1,51 +1,80 @@
 //! The host table.
 
-use ports::{HostId, HostProgress, HostSeq, Strictness};
-use rusqlite::{OptionalExtension, Row};
+use std::collections::HashMap;
 
-use super::{Database, HostMemory, HostPatch, HostRow, HostStatus, NewHost, StoreError};
+use ports::{HostId, HostProgress, HostSeq, Strictness};
+
+use super::{
+    Database, HostFilter, HostMemory, HostPatch, HostRow, HostStatus, NewHost, StoreError,
+    sql::{Durability, Row, Type, Value, values},
+};
 
 const COLUMNS: &str = "id, hostname, no_ssl, status, status_reason, status_since, trusted, \
      strictness, last_seq, account_count, account_limit, per_second, per_hour, per_day, \
-     account_limit_alerts_silenced, last_error, last_error_at, created_at";
+     account_limit_alerts_silenced, last_error, last_error_at, created_at, status_until, \
+     failures, next_attempt_at, quarantine_count, well_formed, strictness_since";
 
 impl Database {
-    pub(super) fn hosts(&self) -> Result<Vec<HostRow>, StoreError> {
-        let mut statement =
-            self.connection.prepare(&format!("SELECT {COLUMNS} FROM host ORDER BY id"))?;
-        let rows = statement.query_map([], host_row)?;
-        Ok(rows.collect::<Result<_, _>>()?)
+    pub(super) fn hosts(&mut self) -> Result<Vec<HostRow>, StoreError> {
+        let rows = self.sql.query(&format!("SELECT {COLUMNS} FROM host ORDER BY id"), &[])?;
+        rows.iter().map(host_row).collect()
     }
 
-    pub(super) fn host(&self, id: HostId) -> Result<HostRow, StoreError> {
-        self.connection
-            .prepare_cached(&format!("SELECT {COLUMNS} FROM host WHERE id = ?1"))?
-            .query_row([id.0], host_row)
-            .optional()?
-            .ok_or(StoreError::NoSuchHost(id))
+    /// Hosts above an id, in the order of ids.
+    pub(super) fn hosts_page(
+        &mut self,
+        filter: &HostFilter,
+        after: u32,
+        count: usize,
+    ) -> Result<Vec<HostRow>, StoreError> {
+        let sql = format!(
+            "SELECT {COLUMNS} FROM host
+             WHERE id > ?1 AND (?2 = '' OR status = ?2)
+               AND (?3 = '' OR hostname LIKE ?4 ESCAPE '\\')
+               AND (?5 = 0 OR last_seq IS NOT NULL OR account_count > 0 OR status = 'active')
+             ORDER BY id LIMIT ?6"
+        );
+        let text = filter.text.as_deref().unwrap_or_default().to_ascii_lowercase();
+        let rows = self.sql.query(
+            &sql,
+            &values![
+                after,
+                filter.status.map_or("", HostStatus::label),
+                &text,
+                format!("%{}%", escaped(&text)),
+                i64::from(filter.heard),
+                count,
+            ],
+        )?;
+        rows.iter().map(host_row).collect()
     }
 
-    pub(super) fn insert_host(&self, host: &NewHost, now: u64) -> Result<HostRow, StoreError> {
-        let now = now as i64;
-        self.connection
-            .prepare_cached(
-                "INSERT INTO host (hostname, no_ssl, status, status_since, trusted, account_limit,
-                                   by_admin, created_at, updated_at)
-                 VALUES (?1, ?2, 'active', ?3, ?4, ?5, ?6, ?3, ?3)
-                 ON CONFLICT (hostname) DO NOTHING",
-            )?
-            .execute((
+    pub(super) fn host(&mut self, id: HostId) -> Result<HostRow, StoreError> {
+        let sql = format!("SELECT {COLUMNS} FROM host WHERE id = ?1");
+        let row = self.sql.query_row(&sql, &values![id.0])?;
+        host_row(&row.ok_or(StoreError::NoSuchHost(id))?)
+    }
+
+    pub(super) fn insert_host(&mut self, host: &NewHost, now: u64) -> Result<HostRow, StoreError> {
+        self.sql.execute(
+            "INSERT INTO host (id, hostname, no_ssl, status, status_since, trusted, account_limit,
+                               by_admin, created_at, updated_at)
+             VALUES ((SELECT coalesce(max(id), 0) + 1 FROM host), ?1, ?2, 'active', ?3, ?4, ?5, ?6,
+                     ?3, ?3)
+             ON CONFLICT (hostname) DO NOTHING",
+            &values![
                 &host.hostname,
                 !host.tls,
                 now,
                 host.trusted,
-                host.account_limit as i64,
-                host.by_admin,
-            ))?;
-        Ok(self
-            .connection
-            .prepare_cached(&format!("SELECT {COLUMNS} FROM host WHERE hostname = ?1"))?
-            .query_row([&host.hostname], host_row)?)
+                host.account_limit,
+                host.by_admin
+            ],
+        )?;
+        let sql = format!("SELECT {COLUMNS} FROM host WHERE hostname = ?1");
+        let row = self.sql.query_row(&sql, &values![&host.hostname])?;
+        // Hosts are never deleted.
+        host_row(&row.ok_or(StoreError::NoSuchHost(HostId::RELAY))?)
     }
 
     pub(super) fn update_host(
@@ -56,72 +85,106 @@ impl Database {
     ) -> Result<HostRow, StoreError> {
         let mut row = self.host(id)?;
         apply(&mut row, patch, now);
-        self.connection
-            .prepare_cached(
+        self.sql.transaction(Durability::Disk, |sql| {
+            sql.execute(
                 "UPDATE host SET no_ssl = ?2, status = ?3, status_reason = ?4, status_since = ?5,
                      trusted = ?6, strictness = ?7, account_limit = ?8, per_second = ?9,
                      per_hour = ?10, per_day = ?11, account_limit_alerts_silenced = ?12,
-                     last_error = ?13, last_error_at = ?14, updated_at = ?15
+                     last_error = ?13, last_error_at = ?14, updated_at = ?15, status_until = ?16,
+                     failures = ?17, next_attempt_at = ?18, quarantine_count = ?19,
+                     well_formed = ?20, strictness_since = ?21
                  WHERE id = ?1",
-            )?
-            .execute((
-                id.0,
-                !row.tls,
-                row.status.label(),
-                &row.status_reason,
-                row.status_since as i64,
-                row.trusted,
-                row.strictness.map(strictness_label),
-                row.account_limit as i64,
-                row.per_second.map(|rate| rate as i64),
-                row.per_hour.map(|rate| rate as i64),
-                row.per_day.map(|rate| rate as i64),
-                row.alerts_silenced,
-                &row.last_error,
-                row.last_error_at.map(|time| time as i64),
-                now as i64,
-            ))?;
-        if let Some(cursor) = patch.cursor {
-            self.set_cursor(id, cursor)?;
-        }
+                &patched(&row, now),
+            )?;
+            // Moves on with every report; set here only if it was asked for.
+            if let Some(cursor) = patch.cursor {
+                sql.execute(
+                    "UPDATE host SET last_seq = ?2 WHERE id = ?1",
+                    &values![id.0, cursor.map(|seq| seq.0)],
+                )?;
+            }
+            Ok(())
+        })?;
         Ok(row)
     }
 
-    fn set_cursor(&self, id: HostId, cursor: Option<HostSeq>) -> Result<(), StoreError> {
-        self.connection
-            .prepare_cached("UPDATE host SET last_seq = ?2 WHERE id = ?1")?
-            .execute((id.0, cursor.map(|seq| seq.0 as i64)))?;
-        Ok(())
+    pub(super) fn hosts_added_since(&mut self, since: u64) -> Result<u64, StoreError> {
+        let count = self.value(
+            "SELECT count(*) FROM host WHERE created_at >= ?1 AND by_admin = 0",
+            &values![since],
+        )?;
+        Ok(count.unwrap_or(0))
     }
 
-    pub(super) fn hosts_added_since(&self, since: u64) -> Result<u64, StoreError> {
-        let mut statement = self
-            .connection
-            .prepare_cached("SELECT count(*) FROM host WHERE created_at >= ?1 AND by_admin = 0")?;
-        Ok(statement.query_row([since as i64], |row| row.get::<_, i64>(0))? as u64)
+    /// Hosts with throttled accounts and free places, and how many places are free.
+    pub(super) fn hosts_with_places(&mut self) -> Result<Vec<(HostId, u64)>, StoreError> {
+        let rows = self.sql.query(
+            "SELECT h.id, h.account_limit - h.account_count FROM host AS h
+             WHERE h.account_limit > h.account_count
+               AND EXISTS (SELECT 1 FROM account AS a WHERE a.host_id = h.id AND a.local = 2)
+             ORDER BY h.id",
+            &[],
+        )?;
+        rows.iter().map(|row| Ok((HostId(row.get(0)?), row.get(1)?))).collect()
     }
 
     pub(super) fn save_progress(&mut self, progress: &[HostProgress]) -> Result<(), StoreError> {
-        let transaction = self.connection.transaction()?;
-        {
-            let mut update =
-                transaction.prepare_cached("UPDATE host SET last_seq = ?2 WHERE id = ?1")?;
-            for host in progress {
-                if let Some(cursor) = host.cursor {
-                    update.execute((host.host.0, cursor.0 as i64))?;
-                }
-            }
-        }
-        transaction.commit()?;
+        // The last word on each host: a statement may hit a row once only.
+        let last: HashMap<HostId, &HostProgress> = progress
+            .iter()
+            .filter(|host| host.cursor.is_some())
+            .map(|host| (host.host, host))
+            .collect();
+        let rows: Vec<Vec<Value>> = last
+            .values()
+            .map(|host| {
+                values![host.host.0, host.cursor.map(|cursor| cursor.0), host.log_floor.0].into()
+            })
+            .collect();
+        self.sql.transaction(Durability::Disk, |sql| {
+            sql.execute_rows(
+                "UPDATE host SET last_seq = r.cursor,
+                     log_floor = CASE WHEN r.floor > 0 THEN r.floor ELSE host.log_floor END
+                 FROM {rows} WHERE host.id = r.host",
+                &[("host", Type::Int), ("cursor", Type::Int), ("floor", Type::Int)],
+                &rows,
+            )
+        })?;
         if let Some(follower) = &mut self.follower {
             for host in progress {
                 if let Some(cursor) = host.cursor {
-                    follower.handle_cursor(host.host, cursor);
+                    follower.handle_cursor(host.host, cursor, host.log_floor);
                 }
             }
         }
         Ok(())
     }
+}
+
+fn patched(row: &HostRow, now: u64) -> [Value; 21] {
+    values![
+        row.id.0,
+        !row.tls,
+        row.status.label(),
+        &row.status_reason,
+        row.status_since,
+        row.trusted,
+        row.strictness.map(strictness_label),
+        row.account_limit,
+        row.per_second,
+        row.per_hour,
+        row.per_day,
+        row.alerts_silenced,
+        &row.last_error,
+        row.last_error_at,
+        now,
+        row.memory.status_until,
+        row.memory.failures,
+        row.memory.next_attempt_at,
+        row.memory.quarantine_count,
+        row.memory.well_formed,
+        row.memory.strictness_since,
+    ]
 }
 
 fn apply(row: &mut HostRow, patch: &HostPatch, now: u64) {
@@ -148,30 +211,34 @@ fn apply(row: &mut HostRow, patch: &HostPatch, now: u64) {
     row.memory = patch.memory.unwrap_or(row.memory);
 }
 
-fn host_row(row: &Row<'_>) -> rusqlite::Result<HostRow> {
-    let number = |column: &str| row.get::<_, i64>(column).map(|value| value as u64);
-    let optional =
-        |column: &str| row.get::<_, Option<i64>>(column).map(|value| value.map(|v| v as u64));
+fn host_row(row: &Row) -> Result<HostRow, StoreError> {
     Ok(HostRow {
-        id: HostId(row.get("id")?),
-        hostname: row.get("hostname")?,
-        tls: !row.get::<_, bool>("no_ssl")?,
-        status: HostStatus::parse(&row.get::<_, String>("status")?).unwrap_or_default(),
-        status_reason: row.get("status_reason")?,
-        status_since: number("status_since")?,
-        trusted: row.get("trusted")?,
-        strictness: row.get::<_, Option<String>>("strictness")?.as_deref().and_then(strictness),
-        cursor: optional("last_seq")?.map(HostSeq),
-        account_count: number("account_count")?,
-        account_limit: number("account_limit")?,
-        per_second: optional("per_second")?,
-        per_hour: optional("per_hour")?,
-        per_day: optional("per_day")?,
-        alerts_silenced: row.get("account_limit_alerts_silenced")?,
-        last_error: row.get("last_error")?,
-        last_error_at: optional("last_error_at")?,
-        memory: HostMemory::default(),
-        created_at: number("created_at")?,
+        id: HostId(row.get(0)?),
+        hostname: row.get(1)?,
+        tls: !row.get::<bool>(2)?,
+        status: HostStatus::parse(&row.get::<String>(3)?).unwrap_or_default(),
+        status_reason: row.get(4)?,
+        status_since: row.get(5)?,
+        trusted: row.get(6)?,
+        strictness: row.get::<Option<String>>(7)?.as_deref().and_then(strictness),
+        cursor: row.get::<Option<u64>>(8)?.map(HostSeq),
+        account_count: row.get::<i64>(9)?.max(0) as u64,
+        account_limit: row.get(10)?,
+        per_second: row.get(11)?,
+        per_hour: row.get(12)?,
+        per_day: row.get(13)?,
+        alerts_silenced: row.get(14)?,
+        last_error: row.get(15)?,
+        last_error_at: row.get(16)?,
+        created_at: row.get(17)?,
+        memory: HostMemory {
+            status_until: row.get(18)?,
+            failures: row.get(19)?,
+            next_attempt_at: row.get(20)?,
+            quarantine_count: row.get(21)?,
+            well_formed: row.get(22)?,
+            strictness_since: row.get(23)?,
+        },
     })
 }
 
@@ -188,4 +255,9 @@ fn strictness(word: &str) -> Option<Strictness> {
         "lenient" => Some(Strictness::Lenient),
         _ => None,
     }
+}
+
+/// A text that stands for itself in a LIKE pattern.
+fn escaped(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_")
 }

@@ -126,6 +126,36 @@ pub struct StoredIdentity {
     pub fetched_at: u64,
 }
 
+/// What the store knows of a DID.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StoredAccount {
+    /// `None`: no account of this relay.
+    pub state: Option<AccountState>,
+    /// Also without an account, if the directory's export was imported.
+    pub identity: Option<StoredIdentity>,
+}
+
+/// How many accounts a host has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AccountCounts {
+    pub all: u64,
+    /// Those that take one of the places which the host's limit gives: neither deleted nor throttled.
+    pub counted: u64,
+    pub throttled: u64,
+    pub takendown: u64,
+    pub deleted: u64,
+}
+
+/// Which hosts to list.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HostFilter {
+    /// Part of the name.
+    pub text: Option<String>,
+    pub status: Option<HostStatus>,
+    /// Leave out those of which nothing was ever heard and that are not tried now.
+    pub heard: bool,
+}
+
 /// An account's row together with its DID.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AccountRow {

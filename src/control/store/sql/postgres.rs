@@ -1,0 +1,459 @@
+//! PostgreSQL: a connection that is made anew, with a growing pause, whenever it has broken.
+
+use std::{
+    collections::HashMap,
+    error::Error,
+    fmt,
+    time::{Duration, Instant},
+};
+
+use bytes::BytesMut;
+use tokio::{runtime::Runtime, time::timeout};
+use tokio_postgres::{
+    Client, Statement,
+    error::SqlState,
+    types::{FromSql, IsNull, ToSql, Type as PgType, to_sql_checked},
+};
+
+use super::{Columns, Durability, Row, Type, Value, tls};
+use crate::store::{StoreError, url::PostgresUrl};
+
+/// Pause before the first new attempt to connect; it doubles up to the next.
+const PAUSE_MIN: Duration = Duration::from_millis(250);
+const PAUSE_MAX: Duration = Duration::from_secs(15);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// A server that is there answers any statement of the running relay well within this.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// After this long without an answer to packets the connection counts as broken.
+const TCP_TIMEOUT: Duration = Duration::from_secs(20);
+
+mod embedded {
+    #![allow(unreachable_pub, reason = "the macro makes the module public")]
+    refinery::embed_migrations!("store/migrations/postgres");
+}
+
+pub(in crate::store) struct Postgres {
+    runtime: Runtime,
+    url: PostgresUrl,
+    session: Option<Session>,
+    /// A transaction must not go on on another connection.
+    in_transaction: bool,
+    epoch: u64,
+    patience: Option<Duration>,
+    pause: Duration,
+    retry_at: Instant,
+    last_error: String,
+}
+
+struct Session {
+    client: Client,
+    /// Prepared statements by their text as the store writes it.
+    statements: HashMap<String, Statement>,
+}
+
+impl Postgres {
+    pub(super) fn open(url: &PostgresUrl) -> Result<Self, StoreError> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let mut config = url.config.clone();
+        config
+            .application_name("relayered")
+            .connect_timeout(CONNECT_TIMEOUT)
+            .keepalives_idle(TCP_TIMEOUT)
+            .keepalives_interval(TCP_TIMEOUT / 4)
+            .keepalives_retries(4)
+            .tcp_user_timeout(TCP_TIMEOUT);
+        let mut postgres = Self {
+            runtime,
+            url: PostgresUrl { config, ..url.clone() },
+            session: None,
+            in_transaction: false,
+            epoch: 0,
+            patience: Some(PATIENCE),
+            pause: PAUSE_MIN,
+            retry_at: Instant::now(),
+            last_error: String::new(),
+        };
+        postgres.session()?;
+        Ok(postgres)
+    }
+
+    pub(super) fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    pub(super) fn set_patience(&mut self, patience: Option<Duration>) {
+        self.patience = patience;
+    }
+
+    pub(super) fn close(&mut self) {
+        self.session = None;
+        // The connection's task says goodbye to the server.
+        self.runtime.block_on(async { tokio::task::yield_now().await });
+    }
+
+    /// Connects if the connection is broken and the pause is over.
+    fn session(&mut self) -> Result<(), StoreError> {
+        if self.session.as_ref().is_some_and(|session| session.client.is_closed()) {
+            self.lose("the server closed the connection");
+        }
+        if self.session.is_some() {
+            return Ok(());
+        }
+        if self.in_transaction || Instant::now() < self.retry_at {
+            return Err(StoreError::Unreachable(self.last_error.clone()));
+        }
+        match self.connect() {
+            Ok(session) => {
+                self.session = Some(session);
+                self.epoch += 1;
+                self.pause = PAUSE_MIN;
+                if self.epoch > 1 {
+                    tracing::info!("the database is back");
+                }
+                Ok(())
+            }
+            Err(error) => {
+                self.retry_at = Instant::now() + self.pause;
+                self.pause = (self.pause * 2).min(PAUSE_MAX);
+                self.last_error = error.to_string();
+                Err(error)
+            }
+        }
+    }
+
+    fn connect(&mut self) -> Result<Session, StoreError> {
+        let url = &self.url;
+        let connector = tls::connector(url)?;
+        let mut client = self.runtime.block_on(async {
+            // Name look-up and TLS are not under the library's own time-out.
+            let connecting = timeout(CONNECT_TIMEOUT, url.config.connect(connector));
+            let (client, connection) = connecting
+                .await
+                .map_err(|_late| StoreError::Unreachable("no answer in time".into()))?
+                .map_err(from_connecting)?;
+            tokio::spawn(async move {
+                if let Err(error) = connection.await {
+                    tracing::debug!(error = %Causes(&error), "the connection to the database ended");
+                }
+            });
+            Ok::<_, StoreError>(client)
+        })?;
+        self.runtime.block_on(async {
+            client
+                .batch_execute("SET client_min_messages = warning; SET TimeZone = 'UTC'")
+                .await
+                .map_err(from_postgres)?;
+            embedded::migrations::runner().run_async(&mut client).await?;
+            Ok::<_, StoreError>(())
+        })?;
+        Ok(Session { client, statements: HashMap::new() })
+    }
+
+    fn lose(&mut self, why: &str) {
+        if self.session.take().is_some() {
+            tracing::error!(
+                error = why,
+                "the connection to the database is lost; events go on meanwhile, and the account \
+                 rows follow once it is back"
+            );
+            self.last_error = why.to_owned();
+            self.pause = PAUSE_MIN;
+            self.retry_at = Instant::now();
+        }
+    }
+
+    /// Runs one statement on the connection; a fault of the connection ends it.
+    fn run<T>(
+        &mut self,
+        text: &str,
+        expand: impl FnOnce() -> String,
+        params: &[&(dyn ToSql + Sync)],
+        with: impl AsyncFnOnce(
+            &Client,
+            &Statement,
+            &[&(dyn ToSql + Sync)],
+        ) -> Result<T, tokio_postgres::Error>,
+    ) -> Result<T, StoreError> {
+        self.session()?;
+        let patience = self.patience.unwrap_or(Duration::MAX);
+        let Some(session) = &mut self.session else {
+            return Err(StoreError::Unreachable(self.last_error.clone()));
+        };
+        let work = async {
+            let statement = match session.statements.get(text) {
+                Some(statement) => statement.clone(),
+                None => {
+                    let statement = session.client.prepare(&expand()).await?;
+                    session.statements.insert(text.to_owned(), statement.clone());
+                    statement
+                }
+            };
+            with(&session.client, &statement, params).await
+        };
+        let result = match self.runtime.block_on(async { timeout(patience, work).await }) {
+            Ok(result) => result.map_err(from_postgres),
+            Err(_late) => Err(StoreError::Unreachable("a statement got no answer in time".into())),
+        };
+        if let Err(StoreError::Unreachable(why)) = &result {
+            self.lose(&why.clone());
+        }
+        result
+    }
+
+    pub(super) fn query(&mut self, sql: &str, params: &[Value]) -> Result<Vec<Row>, StoreError> {
+        let params: Vec<&(dyn ToSql + Sync)> = params.iter().map(|value| value as _).collect();
+        let rows = self.run(
+            sql,
+            || dollars(sql),
+            &params,
+            async |client, statement, params| client.query(statement, params).await,
+        )?;
+        rows.iter().map(row).collect()
+    }
+
+    pub(super) fn execute(&mut self, sql: &str, params: &[Value]) -> Result<u64, StoreError> {
+        let params: Vec<&(dyn ToSql + Sync)> = params.iter().map(|value| value as _).collect();
+        self.run(
+            sql,
+            || dollars(sql),
+            &params,
+            async |client, statement, params| client.execute(statement, params).await,
+        )
+    }
+
+    pub(super) fn query_rows(
+        &mut self,
+        sql: &str,
+        columns: &Columns,
+        rows: &[Vec<Value>],
+    ) -> Result<Vec<Row>, StoreError> {
+        let arrays = arrays(columns, rows);
+        let params: Vec<&(dyn ToSql + Sync)> = arrays.iter().map(|value| value as _).collect();
+        let expand = || many_rows(sql, columns);
+        let rows = self.run(sql, expand, &params, async |client, statement, params| {
+            client.query(statement, params).await
+        })?;
+        rows.iter().map(row).collect()
+    }
+
+    pub(super) fn execute_rows(
+        &mut self,
+        sql: &str,
+        columns: &Columns,
+        rows: &[Vec<Value>],
+    ) -> Result<u64, StoreError> {
+        let arrays = arrays(columns, rows);
+        let params: Vec<&(dyn ToSql + Sync)> = arrays.iter().map(|value| value as _).collect();
+        let expand = || many_rows(sql, columns);
+        self.run(sql, expand, &params, async |client, statement, params| {
+            client.execute(statement, params).await
+        })
+    }
+
+    fn batch(&mut self, sql: &str) -> Result<(), StoreError> {
+        self.session()?;
+        let Some(session) = &mut self.session else {
+            return Err(StoreError::Unreachable(self.last_error.clone()));
+        };
+        let work = session.client.batch_execute(sql);
+        let result = match self.runtime.block_on(async { timeout(PATIENCE, work).await }) {
+            Ok(result) => result.map_err(from_postgres),
+            Err(_late) => Err(StoreError::Unreachable("a statement got no answer in time".into())),
+        };
+        if let Err(StoreError::Unreachable(why)) = &result {
+            self.lose(&why.clone());
+        }
+        result
+    }
+
+    pub(super) fn begin(&mut self, durability: Durability) -> Result<(), StoreError> {
+        self.batch(match durability {
+            Durability::Disk => "BEGIN",
+            Durability::Log => "BEGIN; SET LOCAL synchronous_commit = off",
+        })?;
+        self.in_transaction = true;
+        Ok(())
+    }
+
+    pub(super) fn commit(&mut self) -> Result<(), StoreError> {
+        let done = self.batch("COMMIT");
+        self.in_transaction = false;
+        done
+    }
+
+    pub(super) fn rollback(&mut self) -> Result<(), StoreError> {
+        // A lost connection has rolled back.
+        let done = if self.session.is_some() { self.batch("ROLLBACK") } else { Ok(()) };
+        self.in_transaction = false;
+        done
+    }
+}
+
+/// `?1` as PostgreSQL writes it.
+fn dollars(sql: &str) -> String {
+    sql.replace('?', "$")
+}
+
+/// `{rows}` as a table of arrays, one for each column.
+fn many_rows(sql: &str, columns: &Columns) -> String {
+    let arrays: Vec<String> = columns
+        .iter()
+        .enumerate()
+        .map(|(index, (_, kind))| {
+            let kind = match kind {
+                Type::Int => "bigint",
+                Type::Text => "text",
+                Type::Bytes => "bytea",
+            };
+            format!("${}::{kind}[]", index + 1)
+        })
+        .collect();
+    let names: Vec<&str> = columns.iter().map(|(name, _)| *name).collect();
+    let table = format!("unnest({}) AS r({})", arrays.join(", "), names.join(", "));
+    sql.replace("{rows}", &table)
+}
+
+/// One column of `{rows}`.
+#[derive(Debug)]
+struct Array<'a>(Vec<&'a Value>);
+
+fn arrays<'a>(columns: &Columns, rows: &'a [Vec<Value>]) -> Vec<Array<'a>> {
+    (0..columns.len())
+        .map(|index| Array(rows.iter().map(|row| row.get(index).unwrap_or(&Value::Null)).collect()))
+        .collect()
+}
+
+impl ToSql for Array<'_> {
+    fn to_sql(
+        &self,
+        kind: &PgType,
+        out: &mut BytesMut,
+    ) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
+        self.0.as_slice().to_sql(kind, out)
+    }
+
+    fn accepts(kind: &PgType) -> bool {
+        <&[&Value]>::accepts(kind)
+    }
+
+    to_sql_checked!();
+}
+
+impl ToSql for Value {
+    fn to_sql(
+        &self,
+        kind: &PgType,
+        out: &mut BytesMut,
+    ) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
+        match self {
+            Self::Null => Ok(IsNull::Yes),
+            Self::Int(number) => match *kind {
+                PgType::INT2 => i16::try_from(*number)?.to_sql(kind, out),
+                PgType::INT4 => i32::try_from(*number)?.to_sql(kind, out),
+                PgType::INT8 => number.to_sql(kind, out),
+                _ => Err(format!("a number for a parameter of type {kind}").into()),
+            },
+            // PostgreSQL has no way to store a zero byte in a text.
+            Self::Text(text) if text.contains('\0') => {
+                text.replace('\0', "\u{fffd}").to_sql(kind, out)
+            }
+            Self::Text(text) => text.to_sql(kind, out),
+            Self::Bytes(bytes) => bytes.to_sql(kind, out),
+        }
+    }
+
+    fn accepts(_kind: &PgType) -> bool {
+        true
+    }
+
+    to_sql_checked!();
+}
+
+impl<'a> FromSql<'a> for Value {
+    fn from_sql(kind: &PgType, raw: &'a [u8]) -> Result<Self, Box<dyn Error + Sync + Send>> {
+        Ok(match *kind {
+            PgType::INT2 => Self::Int(i16::from_sql(kind, raw)?.into()),
+            PgType::INT4 => Self::Int(i32::from_sql(kind, raw)?.into()),
+            PgType::INT8 => Self::Int(i64::from_sql(kind, raw)?),
+            PgType::BOOL => Self::Int(bool::from_sql(kind, raw)?.into()),
+            PgType::BYTEA => Self::Bytes(raw.to_vec()),
+            _ => Self::Text(String::from_sql(kind, raw)?),
+        })
+    }
+
+    fn from_sql_null(_kind: &PgType) -> Result<Self, Box<dyn Error + Sync + Send>> {
+        Ok(Self::Null)
+    }
+
+    fn accepts(_kind: &PgType) -> bool {
+        true
+    }
+}
+
+fn row(row: &tokio_postgres::Row) -> Result<Row, StoreError> {
+    let values: Result<_, tokio_postgres::Error> =
+        (0..row.len()).map(|index| row.try_get(index)).collect();
+    Ok(Row(values.map_err(from_postgres)?))
+}
+
+/// An error with its causes: the library's own text says little.
+struct Causes<'a>(&'a tokio_postgres::Error);
+
+impl fmt::Display for Causes<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)?;
+        let mut source = self.0.source();
+        while let Some(cause) = source {
+            write!(f, ": {cause}")?;
+            source = cause.source();
+        }
+        Ok(())
+    }
+}
+
+/// Whether a server's answer means that it can't serve now but may later.
+fn is_passing(state: &SqlState) -> bool {
+    // 57P: the operator stops or starts the server; 08: connection; 53: out of something.
+    let code = state.code();
+    ["57P", "08", "53"].iter().any(|class| code.starts_with(class))
+        || *state == SqlState::READ_ONLY_SQL_TRANSACTION
+}
+
+fn from_postgres(error: tokio_postgres::Error) -> StoreError {
+    let passing = match error.code() {
+        Some(state) => is_passing(state),
+        None => error.is_closed() || error.source().is_some_and(<dyn Error>::is::<std::io::Error>),
+    };
+    if passing {
+        return StoreError::Unreachable(Causes(&error).to_string());
+    }
+    StoreError::Postgres(Causes(&error).to_string())
+}
+
+/// While connecting, all that the server has not refused by name may pass.
+fn from_connecting(error: tokio_postgres::Error) -> StoreError {
+    match error.code() {
+        Some(state) if !is_passing(state) => StoreError::Postgres(Causes(&error).to_string()),
+        _ => StoreError::Unreachable(Causes(&error).to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statements_are_rewritten_for_postgres() {
+        assert_eq!(
+            dollars("SELECT a FROM t WHERE b = ?1 AND c < ?12"),
+            "SELECT a FROM t WHERE b = $1 AND c < $12"
+        );
+        let sql = "UPDATE t SET a = r.a FROM {rows} WHERE t.id = r.id";
+        let columns = [("id", Type::Int), ("a", Type::Text)];
+        assert_eq!(
+            many_rows(sql, &columns),
+            "UPDATE t SET a = r.a FROM unnest($1::bigint[], $2::text[]) AS r(id, a) \
+             WHERE t.id = r.id"
+        );
+    }
+}

@@ -1,0 +1,168 @@
+//! SQLite: the library is in the program, the database is a file.
+
+use std::{path::Path, time::Duration};
+
+use rusqlite::{
+    Connection, Statement, ToSql,
+    types::{ToSqlOutput, ValueRef},
+};
+
+use super::{Columns, Row, Value};
+use crate::store::StoreError;
+
+/// How long a statement waits for another process (a backup, the sqlite3 tool) that holds a lock.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// More than there are statements in the store.
+const STATEMENTS: usize = 256;
+/// In KiB.
+const CACHE: i64 = 64 * 1024;
+
+mod embedded {
+    #![allow(unreachable_pub, reason = "the macro makes the module public")]
+    refinery::embed_migrations!("store/migrations/sqlite");
+}
+
+pub(in crate::store) struct Sqlite {
+    connection: Connection,
+}
+
+impl Sqlite {
+    pub(super) fn memory() -> Result<Self, StoreError> {
+        Self::prepare(Connection::open_in_memory()?)
+    }
+
+    pub(super) fn file(path: &Path) -> Result<Self, StoreError> {
+        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            std::fs::create_dir_all(parent).map_err(|source| StoreError::Directory {
+                path: parent.display().to_string(),
+                source,
+            })?;
+        }
+        Self::prepare(Connection::open(path)?)
+    }
+
+    fn prepare(mut connection: Connection) -> Result<Self, StoreError> {
+        connection.busy_timeout(BUSY_TIMEOUT)?;
+        // A lost tail after power loss is made good from the event log, so a transaction needs no
+        // sync of its own: NORMAL syncs at checkpoints.
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        connection.pragma_update(None, "synchronous", "NORMAL")?;
+        connection.pragma_update(None, "cache_size", -CACHE)?;
+        connection.pragma_update(None, "temp_store", "MEMORY")?;
+        connection.set_prepared_statement_cache_capacity(STATEMENTS);
+        embedded::migrations::runner().run(&mut connection)?;
+        Ok(Self { connection })
+    }
+
+    pub(super) fn query(&mut self, sql: &str, params: &[Value]) -> Result<Vec<Row>, StoreError> {
+        let mut result = Vec::new();
+        let mut statement = self.connection.prepare_cached(sql)?;
+        read(&mut statement, params, &mut result)?;
+        Ok(result)
+    }
+
+    pub(super) fn execute(&mut self, sql: &str, params: &[Value]) -> Result<u64, StoreError> {
+        let mut statement = self.connection.prepare_cached(sql)?;
+        Ok(statement.execute(rusqlite::params_from_iter(params))? as u64)
+    }
+
+    pub(super) fn query_rows(
+        &mut self,
+        sql: &str,
+        columns: &Columns,
+        rows: &[Vec<Value>],
+    ) -> Result<Vec<Row>, StoreError> {
+        let mut result = Vec::new();
+        let mut statement = self.connection.prepare_cached(&one_row(sql, columns))?;
+        for row in rows {
+            read(&mut statement, row, &mut result)?;
+        }
+        Ok(result)
+    }
+
+    pub(super) fn execute_rows(
+        &mut self,
+        sql: &str,
+        columns: &Columns,
+        rows: &[Vec<Value>],
+    ) -> Result<u64, StoreError> {
+        let mut changed = 0;
+        let mut statement = self.connection.prepare_cached(&one_row(sql, columns))?;
+        for row in rows {
+            changed += statement.execute(rusqlite::params_from_iter(row))? as u64;
+        }
+        Ok(changed)
+    }
+
+    pub(super) fn begin(&mut self) -> Result<(), StoreError> {
+        self.execute("BEGIN IMMEDIATE", &[]).map(drop)
+    }
+
+    pub(super) fn commit(&mut self) -> Result<(), StoreError> {
+        let done = self.execute("COMMIT", &[]);
+        if done.is_err() && !self.connection.is_autocommit() {
+            self.rollback()?;
+        }
+        done.map(drop)
+    }
+
+    pub(super) fn rollback(&mut self) -> Result<(), StoreError> {
+        // Some errors (a full disk) have ended the transaction already.
+        if self.connection.is_autocommit() {
+            return Ok(());
+        }
+        self.execute("ROLLBACK", &[]).map(drop)
+    }
+
+    /// Empties the write-ahead log into the database file.
+    pub(super) fn checkpoint(&mut self) -> Result<(), StoreError> {
+        Ok(self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_row| Ok(()))?)
+    }
+}
+
+/// `{rows}` as a table of one row.
+fn one_row(sql: &str, columns: &Columns) -> String {
+    let list: Vec<String> = columns
+        .iter()
+        .enumerate()
+        .map(|(index, (name, _))| format!("?{} AS {name}", index + 1))
+        .collect();
+    sql.replace("{rows}", &format!("(SELECT {}) AS r", list.join(", ")))
+}
+
+fn read(
+    statement: &mut Statement<'_>,
+    params: &[Value],
+    result: &mut Vec<Row>,
+) -> Result<(), StoreError> {
+    let count = statement.column_count();
+    let mut rows = statement.query(rusqlite::params_from_iter(params))?;
+    while let Some(row) = rows.next()? {
+        let values: Result<_, rusqlite::Error> =
+            (0..count).map(|index| row.get_ref(index).map(value)).collect();
+        result.push(Row(values?));
+    }
+    Ok(())
+}
+
+fn value(value: ValueRef<'_>) -> Value {
+    match value {
+        ValueRef::Null => Value::Null,
+        ValueRef::Integer(number) => Value::Int(number),
+        // No column holds one.
+        ValueRef::Real(number) => Value::Int(number as i64),
+        ValueRef::Text(text) => Value::Text(String::from_utf8_lossy(text).into_owned()),
+        ValueRef::Blob(bytes) => Value::Bytes(bytes.to_vec()),
+    }
+}
+
+impl ToSql for Value {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(match self {
+            Self::Null => ValueRef::Null,
+            Self::Int(number) => ValueRef::Integer(*number),
+            Self::Text(text) => ValueRef::Text(text.as_bytes()),
+            Self::Bytes(bytes) => ValueRef::Blob(bytes),
+        }))
+    }
+}

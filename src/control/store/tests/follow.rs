@@ -1,0 +1,151 @@
+//! The account rows in step with the log.
+
+use super::*;
+
+#[tokio::test]
+async fn the_last_state_of_an_account_wins() {
+    on_both(async |fresh| {
+        let (store, log) = (fresh.open(), FakeLog::default());
+        let host = store.insert_host(new_host("a.example")).await.unwrap().id;
+        let account = store.create_account("did:plc:a", host).await.unwrap();
+        log.append(account.id.0, "did:plc:a", host.0, 1, Some(10));
+        log.append(account.id.0, "did:plc:a", host.0, 2, Some(20));
+        // An event without a head leaves the head alone, and moves the status.
+        log.append(account.id.0, "did:plc:a", host.0, 3, None);
+        let gone = UpstreamStatus { active: false, word: StatusWord::Deactivated };
+        log.0.lock().unwrap()[2].0.upstream = gone;
+        let recovery = store.follow(Box::new(log.clone())).await.unwrap();
+        assert_eq!(recovery.records, 3);
+        let now = state(&store, "did:plc:a").await;
+        assert_eq!((now.head, now.upstream), (Some(head(20)), gone));
+        // What the relay itself says does not move the account to another host.
+        log.append(account.id.0, "did:plc:a", 0, 0, None);
+        log.0.lock().unwrap()[3].0.local = LocalStatus::Takendown;
+        store.call(Database::follow_batch).await.unwrap();
+        let now = state(&store, "did:plc:a").await;
+        assert_eq!((now.host, now.local), (host, LocalStatus::Takendown));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_move_is_counted_on_both_hosts() {
+    on_both(async |fresh| {
+        let (store, log) = (fresh.open(), FakeLog::default());
+        let a = store.insert_host(new_host("a.example")).await.unwrap().id;
+        let b = store.insert_host(new_host("b.example")).await.unwrap().id;
+        let account = store.create_account("did:plc:a", a).await.unwrap();
+        log.append(account.id.0, "did:plc:a", b.0, 1, Some(1));
+        store.follow(Box::new(log)).await.unwrap();
+        let counts: Vec<u64> =
+            store.hosts().await.unwrap().iter().map(|host| host.account_count).collect();
+        assert_eq!(counts, [0, 1]);
+        assert_eq!(state(&store, "did:plc:a").await.host, b);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_identity_event_of_another_host_moves_nothing() {
+    on_both(async |fresh| {
+        let (store, log) = (fresh.open(), FakeLog::default());
+        let a = store.insert_host(new_host("a.example")).await.unwrap().id;
+        let b = store.insert_host(new_host("b.example")).await.unwrap().id;
+        let account = store.create_account("did:plc:a", a).await.unwrap();
+        log.append(account.id.0, "did:plc:a", b.0, 1, None);
+        log.0.lock().unwrap()[0].0.kind = EventKind::Identity;
+        store.follow(Box::new(log)).await.unwrap();
+        assert_eq!(state(&store, "did:plc:a").await.host, a);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn accounts_lost_in_a_crash_come_back_from_the_log() {
+    on_both(async |fresh| {
+        let (store, log) = (fresh.open(), FakeLog::default());
+        let host = store.insert_host(new_host("a.example")).await.unwrap().id;
+        log.append(41, "did:plc:lost", host.0, 9, Some(5));
+        store.follow(Box::new(log)).await.unwrap();
+        let back = state(&store, "did:plc:lost").await;
+        assert_eq!((back.id, back.host, back.head), (AccountId(41), host, Some(head(5))));
+        let row = &store.hosts().await.unwrap()[0];
+        // The host goes on behind what was there when it was first heard, not at its live position.
+        assert_eq!((row.account_count, row.cursor), (1, Some(HostSeq(8))));
+        // The next account does not get a number that the log knows.
+        assert_eq!(store.create_account("did:plc:new", host).await.unwrap().id, AccountId(42));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_restart_goes_on_where_the_rows_are() {
+    on_both(async |fresh| {
+        let log = FakeLog::default();
+        let store = fresh.open();
+        let host = store.insert_host(new_host("a.example")).await.unwrap().id;
+        let account = store.create_account("did:plc:a", host).await.unwrap();
+        for seq in 1..=5 {
+            log.append(account.id.0, "did:plc:a", host.0, seq * 10, Some(seq));
+        }
+        store.follow(Box::new(log.clone())).await.unwrap();
+        store.save_progress(vec![progress(host, 30)]).await.unwrap();
+        log.append(account.id.0, "did:plc:a", host.0, 60, Some(6));
+        store.close().await.unwrap();
+        assert!(matches!(store.ping().await, Err(StoreError::Closed)));
+
+        let store = fresh.open();
+        assert_eq!(store.log_seq().await.unwrap(), RelaySeq(6));
+        let recovery = store.follow(Box::new(log.clone())).await.unwrap();
+        assert_eq!(recovery.records, 0);
+        let expected = vec![HostSeq(40), HostSeq(50), HostSeq(60)];
+        assert_eq!(recovery.emitted, HashMap::from([(host, expected)]));
+        assert_eq!(state(&store, "did:plc:a").await.head, Some(head(6)));
+        store.save_progress(vec![progress(host, 60)]).await.unwrap();
+        log.append(account.id.0, "did:plc:a", host.0, 70, Some(7));
+        store.save_progress(vec![progress(host, 70)]).await.unwrap();
+        store.close().await.unwrap();
+
+        let store = fresh.open();
+        let recovery = store.follow(Box::new(log)).await.unwrap();
+        assert_eq!(recovery.emitted, HashMap::new());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn many_records_are_folded_in_batches() {
+    on_both(async |fresh| {
+        let (store, log) = (fresh.open(), FakeLog::default());
+        let host = store.insert_host(new_host("a.example")).await.unwrap().id;
+        for number in 0..20_000_u64 {
+            let account = number % 50 + 1;
+            log.append(account, &format!("did:plc:{account}"), host.0, number + 1, Some(number));
+        }
+        let recovery = store.follow(Box::new(log)).await.unwrap();
+        assert_eq!(recovery.records, 20_000);
+        assert_eq!(state(&store, "did:plc:50").await.head.unwrap().rev, 19_999);
+        let page = store.accounts_after(10, 5).await.unwrap();
+        let ids: Vec<u64> = page.iter().map(|account| account.state.id.0).collect();
+        assert_eq!(ids, [11, 12, 13, 14, 15]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_log_that_is_gone_does_not_stop_the_relay() {
+    on_both(async |fresh| {
+        let store = fresh.open();
+        let log = FakeLog::default();
+        for seq in 1..=3 {
+            log.append(1, "did:plc:a", 1, seq, Some(seq));
+        }
+        store.follow(Box::new(log)).await.unwrap();
+        store.close().await.unwrap();
+        let store = fresh.open();
+        let recovery = store.follow(Box::new(FakeLog::default())).await.unwrap();
+        assert_eq!(recovery, Recovery::default());
+        assert_eq!(state(&store, "did:plc:a").await.head, Some(head(3)));
+    })
+    .await;
+}
