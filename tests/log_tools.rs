@@ -43,14 +43,16 @@ fn relay_with_corpus() -> (Relay, Vec<Vec<u8>>) {
     (relay, frames)
 }
 
-fn first_data_file(data: &Path) -> PathBuf {
+/// The data files, oldest first.
+fn segment_files(data: &Path) -> Vec<PathBuf> {
     let mut paths: Vec<_> = fs::read_dir(data.join("log"))
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .filter(|path| path.extension().is_some_and(|extension| extension == "log"))
+        .filter(|path| !path.ends_with("spare.log"))
         .collect();
     paths.sort();
-    paths.remove(0)
+    paths
 }
 
 #[test]
@@ -58,13 +60,8 @@ fn the_tools_tell_what_consumers_got_and_name_damage() {
     let (mut relay, frames) = relay_with_corpus();
     let data = relay.data_dir();
 
-    // Beside the running relay, once the last segment has its name: a file that is renamed while
-    // the tool looks at it is reported.
-    harness::eventually("a log that is at rest", || {
-        let verify = tool(&data, &["verify"]);
-        (verify.status.success() && String::from_utf8_lossy(&verify.stdout).contains("all whole"))
-            .then_some(())
-    });
+    // Beside the running relay.
+    assert!(printed(&data, &["verify"]).contains("all whole"));
     let info: Value = serde_json::from_str(&printed(&data, &["info", "--json"])).unwrap();
     assert_eq!(info["running"], true);
     let newest = consumer::event(frames.last().unwrap()).seq;
@@ -89,7 +86,7 @@ fn the_tools_tell_what_consumers_got_and_name_damage() {
     dump_prints_what_consumers_got(&data, &frames);
 
     // One flipped bit in the middle of a frame.
-    let path = first_data_file(&data);
+    let path = segment_files(&data).remove(0);
     let before = fs::read(&path).unwrap();
     let mut bytes = before.clone();
     let middle = bytes.len() / 2;
@@ -114,6 +111,38 @@ fn the_tools_tell_what_consumers_got_and_name_damage() {
     // Whole again.
     fs::write(&path, &before).unwrap();
     assert!(printed(&data, &["verify"]).contains("all whole"));
+
+    lease_faults_are_told(&data);
+}
+
+/// On standard output, where a program looks for them.
+fn lease_faults_are_told(data: &Path) {
+    let lease = data.join("log/lease");
+    let before = fs::read(&lease).unwrap();
+    let told = |what: &str| {
+        let output = tool(data, &["verify", "--json"]);
+        assert_eq!(output.status.code(), Some(1), "{what}: {output:?}");
+        let lines = json_lines(&String::from_utf8(output.stdout).unwrap());
+        let fault = lines.last().unwrap();
+        assert_eq!(fault["file"], lease.display().to_string());
+        assert!(fault["fault"]["what"].as_str().unwrap().contains(what), "{fault}");
+    };
+    let mut flipped = before.clone();
+    flipped[20] ^= 1;
+    fs::write(&lease, flipped).unwrap();
+    told("wrong checksum");
+    fs::remove_file(&lease).unwrap();
+    told("missing");
+    fs::write(&lease, &before).unwrap();
+    // The log without the segments that came last.
+    let last = segment_files(data).pop().unwrap();
+    let held = last.with_extension("held");
+    fs::rename(&last, &held).unwrap();
+    fs::rename(last.with_extension("index"), held.with_extension("held2")).unwrap();
+    told("missing");
+    fs::rename(&held, &last).unwrap();
+    fs::rename(held.with_extension("held2"), last.with_extension("index")).unwrap();
+    assert!(printed(data, &["verify"]).contains("all whole"));
 }
 
 /// The number of the event whose stored bytes hold the byte at `offset` of the first segment.
@@ -169,14 +198,7 @@ fn after_a_kill_verify_is_content_and_repair_makes_a_clean_log() {
     printed(&data, &["verify"]);
     assert!(printed(&data, &["info"]).contains("not stopped in order"));
     // A torn tail is no damage.
-    let mut paths: Vec<_> = fs::read_dir(data.join("log"))
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "log"))
-        .filter(|path| !path.ends_with("spare.log"))
-        .collect();
-    paths.sort();
-    let last = paths.pop().unwrap();
+    let last = segment_files(&data).pop().unwrap();
     let mut bytes = fs::read(&last).unwrap();
     bytes.extend_from_slice(b"half a fra");
     fs::write(&last, bytes).unwrap();

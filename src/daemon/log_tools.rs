@@ -99,9 +99,19 @@ fn verify(dir: &Path, as_json: bool, out: &mut impl Write) -> Result<(), Fatal> 
         let line = if as_json { segment_json(segment).to_string() } else { segment_text(segment) };
         let _ = writeln!(out, "{line}");
     });
-    let whole = whole.map_err(|error| fatal(&error))?;
-    if let Some(path) = files.missing() {
-        return Err(fatal(&LogError::Missing { path }));
+    let (whole, lease_fault) = whole.map_err(|error| fatal(&error))?;
+    if let Some(what) = &lease_fault {
+        let path = dir.join("lease").display().to_string();
+        if as_json {
+            let fault = json!({ "what": what, "torn": false });
+            let _ = writeln!(out, "{}", json!({ "file": path, "fault": fault }));
+        } else {
+            let _ = writeln!(out, "{path}: DAMAGED: {what}");
+        }
+        let _ = out.flush();
+        return Err(Fatal::new(Code::Damaged, format!("{path}: {what}")).remedy(
+            "It is not known which numbers were given out. Restore a backup, or see what a start says",
+        ));
     }
     if !whole {
         let _ = out.flush();
@@ -130,9 +140,11 @@ fn dump(
         return Ok(());
     }
     let dumped = files.dump(RelaySeq(from), |record, message| {
-        let written = match frame::parse(message) {
-            Ok(event) if as_json => writeln!(out, "{}", event_json(record, &event, message.len())),
-            Ok(event) => write_event(out, record, &event, message.len()),
+        let bytes = message.map_or(0, <[u8]>::len);
+        let written = match frame::parse(message.unwrap_or_default()) {
+            _ if message.is_none() => write_erased(out, record, as_json),
+            Ok(event) if as_json => writeln!(out, "{}", event_json(record, &event, bytes)),
+            Ok(event) => write_event(out, record, &event, bytes),
             Err(error) if as_json => {
                 writeln!(out, "{}", json!({"seq": record.seq.0, "error": error.to_string()}))
             }
@@ -197,8 +209,12 @@ fn segment_text(segment: &SegmentInfo) -> String {
         ),
     };
     let bytes = segment.data_bytes + segment.index_bytes;
+    let erased = match segment.erased {
+        0 => String::new(),
+        many => format!(", {many} erased"),
+    };
     let fault = segment.fault.as_ref().map_or(String::new(), fault_text);
-    format!("{name}: {range}, {bytes} bytes{fault}")
+    format!("{name}: {range}{erased}, {bytes} bytes{fault}")
 }
 
 fn fault_text(fault: &Fault) -> String {
@@ -216,6 +232,7 @@ fn segment_json(segment: &SegmentInfo) -> Value {
         "firstSeq": segment.first_seq.0,
         "lastSeq": segment.events.checked_sub(1).map(|last| segment.first_seq.0 + last),
         "events": segment.events,
+        "erased": segment.erased,
         "dataBytes": segment.data_bytes,
         "indexBytes": segment.index_bytes,
         "oldest": some(segment.oldest_micros),
@@ -269,6 +286,25 @@ fn event_json(record: &LogRecord, event: &Event<'_>, bytes: usize) -> Value {
         "bytes": bytes,
         "body": body,
     })
+}
+
+/// An event of an account that was taken down later.
+fn write_erased(out: &mut impl Write, record: &LogRecord, as_json: bool) -> io::Result<()> {
+    let (kind, numbered) = (record.kind.label(), time(record.time_micros));
+    let LogRecord { seq, host, host_seq, .. } = record;
+    if as_json {
+        let value = json!({
+            "seq": seq.0,
+            "kind": format!("#{kind}"),
+            "numbered": numbered,
+            "host": host.0,
+            "hostSeq": host_seq.0,
+            "account": record.account.0,
+            "erased": true,
+        });
+        return writeln!(out, "{value}");
+    }
+    writeln!(out, "{seq} {numbered} erased #{kind} host={host} host_seq={host_seq}")
 }
 
 fn write_event(

@@ -99,6 +99,7 @@ impl<F: Feed> Consumer<F> {
                 Slice::Gone if self.may_move_on() => self.move_on().await?,
                 Slice::Gone => return self.say_goodbye(ConsumerEnd::TooSlow).await,
                 Slice::Checking => rt::sleep(CHECKING_WAIT).await,
+                Slice::Erased(next) => self.step_over(next),
                 Slice::Memory(slice) if slice.len() <= LIVE_BYTES => self.send_live(slice).await?,
                 Slice::Memory(slice) => self.send_memory(slice).await?,
                 Slice::File(slice) => {
@@ -109,6 +110,12 @@ impl<F: Feed> Consumer<F> {
             }
             self.let_others().await;
         }
+    }
+
+    /// Goes on behind events that were erased.
+    fn step_over(&mut self, next: LogPos) {
+        self.pos = next;
+        self.link.note_pos(next);
     }
 
     /// Finds the consumer's place; a reason if there is none.

@@ -83,7 +83,12 @@ impl Replay {
         patient: bool,
     ) -> io::Result<Sent> {
         let mut buffer = self.buffer.borrow_mut();
-        match read(&mut buffer, slice, patient) {
+        let read = read(&mut buffer, slice, patient);
+        if !slice.is_sound() {
+            // An event in it may have been erased while it was read.
+            return Ok(Sent::Cold);
+        }
+        match read {
             Ok(Some(len)) => send_events(link, &buffer[..len]),
             Ok(None) => Ok(Sent::Cold),
             Err(error) => Ok(Sent::Unreadable(error)),

@@ -58,6 +58,8 @@ enum NameChange {
 pub(crate) enum Fault {
     /// Every write fails: no space.
     Full,
+    /// Nothing at all can be changed.
+    ReadOnly,
     /// Syncs fail, and some of what they should have written is never written.
     Sync,
 }
@@ -177,15 +179,26 @@ fn apply(content: &mut Vec<u8>, change: &Change) {
     }
 }
 
+/// A disk writes a sector as a whole, and a write to one page is not cut short by a kill.
+const SECTOR_BYTES: u64 = 512;
+
+fn left_in_sector(offset: u64) -> usize {
+    (SECTOR_BYTES - offset % SECTOR_BYTES) as usize
+}
+
 /// An unsynced change reaches the disk, or not, or only some of its sectors do.
 fn lose_some(dice: &mut Dice, content: &mut Vec<u8>, change: Change) {
     match (dice.below(3), &change) {
         (0, _) => {}
         (1, Change::Write(offset, bytes)) => {
-            for (index, sector) in bytes.chunks(512).enumerate() {
+            let (mut at, mut rest) = (*offset, &bytes[..]);
+            while !rest.is_empty() {
+                let (part, tail) = rest.split_at(rest.len().min(left_in_sector(at)));
                 if dice.one_in(2) {
-                    apply(content, &Change::Write(offset + 512 * index as u64, sector.to_vec()));
+                    apply(content, &Change::Write(at, part.to_vec()));
                 }
+                at += part.len() as u64;
+                rest = tail;
             }
         }
         _ => apply(content, &change),
@@ -198,6 +211,9 @@ fn stopped() -> io::Error {
 
 impl State {
     fn tick(&mut self) -> io::Result<()> {
+        if self.fault == Some(Fault::ReadOnly) {
+            return Err(ErrorKind::ReadOnlyFilesystem.into());
+        }
         match &mut self.countdown {
             Some(0) => Err(stopped()),
             Some(left) => {
@@ -257,6 +273,10 @@ impl Storage for FaultyDisk {
         let alive = state.tick();
         state.check_space()?;
         let short = alive.is_err() || (state.short_writes && state.dice.one_in(3));
+        let short = short && bytes.len() > left_in_sector(offset);
+        if alive.is_err() && !short && state.dice.one_in(2) {
+            return Err(stopped());
+        }
         let len =
             if short { 1 + state.dice.below(bytes.len() as u64) as usize } else { bytes.len() };
         let written = Disk.write_at(handle, &bytes[..len], offset)?;

@@ -5,13 +5,18 @@ use std::{
     io::{self, ErrorKind, IoSliceMut},
     num::NonZeroU64,
     os::unix::fs::FileExt,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{Ordering, fence},
+    },
 };
 
 use rustix::{
     fs::{Advice, fadvise},
     io::{Errno, ReadWriteFlags, preadv2},
 };
+
+use super::segment::Segment;
 
 /// How much [`FileSlice::warm`] has in memory when it returns.
 const WARM_BYTES: usize = 1 << 20;
@@ -25,9 +30,19 @@ pub struct FileSlice {
     pub(super) file: Arc<File>,
     pub(super) offset: u64,
     pub(super) len: usize,
+    /// The segment, and how often frames in it had begun to be overwritten.
+    pub(super) blankings: Option<(Arc<Segment>, u64)>,
 }
 
 impl FileSlice {
+    /// Whether bytes that have been read are as they were when the slice was given. If not, an event
+    /// in them may just have been erased, and they must not be used: ask for the place again.
+    pub fn is_sound(&self) -> bool {
+        // The bytes were read before this; overwriting begins after the number has changed.
+        fence(Ordering::SeqCst);
+        self.blankings.as_ref().is_none_or(|(segment, before)| segment.blankings() == *before)
+    }
+
     pub fn len(&self) -> usize {
         self.len
     }
@@ -94,7 +109,7 @@ mod tests {
     fn slice(bytes: &[u8], offset: u64, len: usize) -> FileSlice {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(bytes).unwrap();
-        FileSlice { file: Arc::new(file), offset, len }
+        FileSlice { file: Arc::new(file), offset, len, blankings: None }
     }
 
     #[test]

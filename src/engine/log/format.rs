@@ -8,7 +8,7 @@ use ports::{
 };
 
 /// The version that this code writes, and the newest that it reads.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 /// Frames and records start here, so that the header's sectors are never written again.
 pub(super) const HEADER_BYTES: u64 = 4096;
 pub(super) const RECORD_BYTES: u64 = 128;
@@ -138,10 +138,13 @@ pub(super) struct Record {
     pub(super) frame_crc: u32,
     /// Made anew from the data file: account, host and the host's seq are not known.
     pub(super) rebuilt: bool,
+    /// Its account was taken down: the frame is blank, or will be, and nobody gets it.
+    pub(super) erased: bool,
 }
 
 const FLAG_HEAD: u8 = 1;
 const FLAG_REBUILT: u8 = 2;
+const FLAG_ERASED: u8 = 4;
 
 impl Record {
     /// Where the next frame starts, counted from the segment's first frame.
@@ -164,6 +167,9 @@ impl Record {
         out[61] = event.upstream.code();
         out[62] = event.local as u8;
         let mut flags = if self.rebuilt { FLAG_REBUILT } else { 0 };
+        if self.erased {
+            flags |= FLAG_ERASED;
+        }
         if let Some(head) = &event.head {
             flags |= FLAG_HEAD;
             put_u64(&mut out, 48, head.rev);
@@ -205,8 +211,30 @@ impl Record {
             len: get_u32(bytes, 20),
             frame_crc: get_u32(bytes, 4),
             rebuilt: flags & FLAG_REBUILT != 0,
+            erased: flags & FLAG_ERASED != 0,
         })
     }
+
+    /// The record of the same event without its frame, and the bytes that take the frame's place.
+    pub(super) fn erase(&self) -> (Self, Vec<u8>) {
+        let blank = blank_frame(self.len as usize);
+        (Self { frame_crc: crc32c::crc32c(&blank), erased: true, ..*self }, blank)
+    }
+}
+
+/// What an erased frame of `len` bytes is: a WebSocket header that fits, and zeros.
+pub(super) fn blank_frame(len: usize) -> Vec<u8> {
+    let mut blank = vec![0; len];
+    // A longer header takes more of the length, so at most one of the three fits.
+    for used in [2, 4, 10] {
+        if let Some(message) = len.checked_sub(used)
+            && let (header, fits) = ws_header(message)
+            && fits == used
+        {
+            blank[..used].copy_from_slice(&header[..used]);
+        }
+    }
+    blank
 }
 
 /// The header of an unmasked, final binary message of `len` bytes; the length of the header.
@@ -279,7 +307,8 @@ mod tests {
         let head = proptest::option::of((any::<u64>(), any::<[u8; 32]>(), any::<[u8; 32]>()));
         let ids = (any::<u64>(), any::<u64>(), any::<u32>(), any::<u64>());
         let place = (any::<u32>(), any::<u32>(), any::<u32>(), any::<u64>());
-        (head, ids, place, 1..5u8, any::<u8>(), 0..3u8, any::<bool>()).prop_map(
+        let flags = (any::<bool>(), any::<bool>());
+        (head, ids, place, 1..5u8, any::<u8>(), 0..3u8, flags).prop_map(
             |(
                 head,
                 (seq, account, host, host_seq),
@@ -287,7 +316,7 @@ mod tests {
                 kind,
                 up,
                 local,
-                rebuilt,
+                (rebuilt, erased),
             )| {
                 Record {
                     event: LogRecord {
@@ -305,6 +334,7 @@ mod tests {
                     len,
                     frame_crc: crc,
                     rebuilt,
+                    erased,
                 }
             },
         )
@@ -337,6 +367,9 @@ mod tests {
             let (bytes, used) = ws_header(len);
             prop_assert_eq!(parse_ws_header(&bytes[..used]), Some((used, len as u64)));
             prop_assert_eq!(parse_ws_header(&bytes[..used - 1]), None);
+            let blank = blank_frame(used + len);
+            prop_assert_eq!(&blank[..used], &bytes[..used]);
+            prop_assert!(blank[used..].iter().all(|byte| *byte == 0));
         }
     }
 

@@ -8,9 +8,11 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use ports::RelaySeq;
+
 use super::{
     format::FileKind,
-    scan::scan,
+    scan::{Scan, scan},
     segment::{self, Files, SPARE_NAMES, Segment, Trust},
     shared::{Shared, Spare, micros},
 };
@@ -60,20 +62,42 @@ impl Shared {
         }
     }
 
-    fn check(&self, segment: &Arc<Segment>) {
+    fn check(&self, segment: &Segment) {
         let head = self.head.load();
         let count = segment.end_seq(head.0).0 - segment.first_seq.0;
-        let result = scan(segment, count);
-        let (seq, what) = match result {
-            Ok(scan) => match scan.fault {
-                None => return segment.set_trust(Trust::Good),
-                Some(fault) => (scan.extent.end_seq, fault.to_owned()),
-            },
-            Err(error) => (segment.first_seq, error.to_string()),
+        let result = loop {
+            let blankings = segment.blankings();
+            let result = scan(segment, count);
+            // Frames that are being overwritten look damaged.
+            let faulty = result.as_ref().map_or(true, |scan| scan.fault.is_some());
+            if !faulty || blankings == segment.blankings() {
+                break result;
+            }
         };
+        match result {
+            Ok(Scan { fault: None, gaps, unblanked, .. }) => {
+                segment.add_gaps(&gaps);
+                segment.set_trust(Trust::Good);
+                if let Err(error) = self.blank(segment, &unblanked) {
+                    let path = segment.data.path.display();
+                    tracing::warn!(%path, %error, "erased events can't be overwritten");
+                }
+            }
+            Ok(Scan { fault: Some(fault), extent, .. }) => {
+                self.condemn(segment, extent.end_seq, fault);
+            }
+            Err(error) => self.condemn(segment, segment.first_seq, &error.to_string()),
+        }
+    }
+
+    /// Serves nothing of a segment and of what is before it any more.
+    pub(super) fn condemn(&self, segment: &Segment, seq: RelaySeq, what: &str) {
+        if segment.trust() == Trust::Damaged {
+            return;
+        }
         segment.set_trust(Trust::Damaged);
         self.counters.segments_damaged.fetch_add(1, Ordering::Relaxed);
-        let readable = segment.end_pos(head.1);
+        let readable = segment.end_pos(self.head.pos());
         self.readable_from.fetch_max(readable.0, Ordering::AcqRel);
         let path = segment.data.path.display();
         tracing::error!(%path, %seq, what, "damaged segment: the log is served from behind it on");

@@ -15,7 +15,8 @@ use super::{
 };
 
 const MAGIC: &[u8; 8] = b"rlyrleas";
-const VERSION: u32 = 1;
+/// As of the segments: an older program must not serve what a newer one has erased.
+const VERSION: u32 = 2;
 const BYTES: usize = 64;
 
 /// The content of the file `lease`.
@@ -76,7 +77,7 @@ impl Lease {
             return Err(None);
         }
         match get_u32(bytes, 8) {
-            VERSION => {}
+            1..=VERSION => {}
             version => return Err(Some(version)),
         }
         let (clean, active) = (get_u32(bytes, 12) != 0, get_u64(bytes, 24));

@@ -15,11 +15,15 @@ use std::{
     slice,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
 };
 
-use super::LogPos;
+use super::{
+    LogPos,
+    erase::{Gaps, Look},
+    format::blank_frame,
+};
 
 #[derive(Debug)]
 pub(super) struct Chunk {
@@ -27,6 +31,12 @@ pub(super) struct Chunk {
     bytes: NonNull<u8>,
     capacity: usize,
     published: AtomicUsize,
+    /// Frames that readers step over, counted from the chunk's first byte.
+    gaps: Gaps,
+    /// The take-downs up to this number have been looked for in it.
+    swept: AtomicU64,
+    /// It held what must not stay in memory.
+    wipe: AtomicBool,
 }
 
 // SAFETY: the pointer is owned by the chunk alone; shared access is ruled by `published` (see the
@@ -49,7 +59,15 @@ impl Chunk {
         // Written rather than asked for as zeros: the pages are there before the first event.
         // SAFETY: freshly allocated with this capacity.
         unsafe { bytes.write_bytes(0, capacity) };
-        Self { base, bytes, capacity, published: AtomicUsize::new(0) }
+        Self {
+            base,
+            bytes,
+            capacity,
+            published: AtomicUsize::new(0),
+            gaps: Gaps::default(),
+            swept: AtomicU64::new(0),
+            wipe: AtomicBool::new(false),
+        }
     }
 
     pub(super) fn capacity(&self) -> usize {
@@ -65,6 +83,58 @@ impl Chunk {
         self.base.plus(self.published.load(Ordering::Acquire) as u64)
     }
 
+    pub(super) fn is_swept(&self, through: u64) -> bool {
+        self.swept.load(Ordering::Acquire) >= through
+    }
+
+    pub(super) fn set_swept(&self, through: u64) {
+        self.swept.fetch_max(through, Ordering::AcqRel);
+    }
+
+    /// Whether all of these are stepped over already.
+    pub(super) fn has_gaps(&self, gaps: &Gaps) -> bool {
+        self.gaps.with(gaps) == self.gaps
+    }
+
+    /// What must not stay in memory is in it, and goes with it.
+    pub(super) fn is_to_be_wiped(&self) -> bool {
+        self.wipe.load(Ordering::Acquire)
+    }
+
+    /// A copy of a chunk that is sealed, with these frames blank. The chunk itself is wiped when its
+    /// last reader is done with it: what readers hold stays as it is.
+    pub(super) fn erased_copy(&self, more: &Gaps) -> Arc<Self> {
+        let mut copy = OpenChunk::new(self.base, self.capacity);
+        let mut from = 0;
+        for (start, end) in more.iter() {
+            copy.put(self.read(from..start as usize));
+            copy.put(&blank_frame((end - start) as usize));
+            from = end as usize;
+        }
+        copy.put(self.read(from..self.published.load(Ordering::Acquire)));
+        copy.publish();
+        let mut copy = copy.seal();
+        let unique = Arc::get_mut(&mut copy).expect("nobody else has seen it yet");
+        unique.gaps = self.gaps.with(more);
+        self.wipe.store(true, Ordering::Release);
+        copy
+    }
+
+    /// What readers may have from `pos` on: at most `bytes_max` bytes, or what to step over. `None`
+    /// if the place is not in this chunk.
+    pub(super) fn look(self: &Arc<Self>, pos: LogPos, bytes_max: usize) -> Option<Seen> {
+        let slice = MemorySlice::new(self, pos, bytes_max)?;
+        Some(match self.gaps.look(slice.start as u64) {
+            Look::Clear(until) => {
+                let mut slice = slice;
+                slice.end = slice.end.min(usize::try_from(until).unwrap_or(usize::MAX));
+                Seen::Bytes(slice)
+            }
+            Look::Erased(end) => Seen::Erased(self.base.plus(end)),
+            Look::Within => Seen::Within,
+        })
+    }
+
     fn read(&self, range: Range<usize>) -> &[u8] {
         assert!(range.start <= range.end && range.end <= self.published.load(Ordering::Acquire));
         // SAFETY: the range lies below `published`: initialised, inside the allocation, and never
@@ -73,8 +143,25 @@ impl Chunk {
     }
 }
 
+/// What is at a place in a chunk.
+#[derive(Debug)]
+pub(super) enum Seen {
+    Bytes(MemorySlice),
+    /// Erased frames up to there.
+    Erased(LogPos),
+    /// The inside of an erased frame.
+    Within,
+}
+
 impl Drop for Chunk {
     fn drop(&mut self) {
+        if *self.wipe.get_mut() {
+            for at in 0..self.capacity {
+                // SAFETY: inside the allocation, and nobody else has a reference any more. Volatile,
+                // as plain writes before the memory is given back may be left out.
+                unsafe { self.bytes.as_ptr().add(at).write_volatile(0) };
+            }
+        }
         // SAFETY: allocated in `allocate` with the same layout, and freed only here.
         unsafe { dealloc(self.bytes.as_ptr(), Self::layout(self.capacity)) }
     }
@@ -98,6 +185,9 @@ impl OpenChunk {
             Some(unique) => {
                 unique.base = base;
                 *unique.published.get_mut() = 0;
+                unique.gaps = Gaps::default();
+                *unique.swept.get_mut() = 0;
+                *unique.wipe.get_mut() = false;
                 Ok(Self { chunk, filled: 0 })
             }
             None => Err(chunk),

@@ -2,7 +2,8 @@
 //!
 //! - *Runs on*: the sequencer's thread writes, and waits for no sync; any thread reads; `log-sync`
 //!   syncs to disk and renews the lease; `log-keeper` removes what is too old, makes the next segment's
-//!   files, and checks files from earlier runs before they are read.
+//!   files, and checks files from earlier runs before they are read; `log-eraser` overwrites the older
+//!   events of accounts that were taken down.
 //! - *Takes*: [`Entry`]s, which get their `seq` here.
 //! - *Gives*: slices of the stream ([`LogView`]) and records of the index ([`ports::LogTail`]).
 //! - *Limits*: a fixed number of chunks in memory; segments by size; the window by age and bytes.
@@ -14,6 +15,9 @@
 //! simulation can fail, lose and reorder them. A failed write takes nothing back and loses nothing:
 //! the batch stays staged, the caller tries again, and the same bytes go to the same place.
 
+mod erase;
+#[cfg(test)]
+mod erase_tests;
 mod file_slice;
 mod format;
 mod keeper;

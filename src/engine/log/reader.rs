@@ -10,7 +10,8 @@ use ports::{LogBounds, LogControl, LogHealth, LogWindow, RelaySeq};
 
 use super::{
     FileSlice, LogPos, MemorySlice,
-    memory::{Chunk, chunk_at},
+    erase::Look,
+    memory::{Chunk, Seen, chunk_at},
     segment::{Segment, Trust},
     shared::{Segments, Shared, micros},
 };
@@ -31,13 +32,25 @@ pub enum Locate {
 pub enum Slice {
     /// Nothing yet: the place is the head.
     CaughtUp,
-    /// The place is no longer in the window.
+    /// The place is no longer in the window, or inside of an event that was erased.
     Gone,
-    /// The file there comes from an earlier run and is being checked: try again in a few
-    /// milliseconds.
+    /// The file there comes from an earlier run and is being checked, or an account was just taken
+    /// down and its events are being looked for: try again in a few milliseconds.
     Checking,
+    /// What was here is of an account that was taken down: go on at this place, where an event starts.
+    Erased(LogPos),
     Memory(MemorySlice),
     File(FileSlice),
+}
+
+impl From<Seen> for Slice {
+    fn from(seen: Seen) -> Self {
+        match seen {
+            Seen::Bytes(slice) => Self::Memory(slice),
+            Seen::Erased(end) => Self::Erased(end),
+            Seen::Within => Self::Gone,
+        }
+    }
 }
 
 /// Knows the log, from any thread; cheap to clone.
@@ -170,23 +183,24 @@ impl LogView {
         if pos >= head {
             return Slice::CaughtUp;
         }
-        if let Some(slice) = self.memory(pos) {
-            return Slice::Memory(slice);
-        }
-        self.file(pos, head)
+        self.memory(pos).unwrap_or_else(|| self.file(pos, head))
     }
 
-    fn memory(&mut self, pos: LogPos) -> Option<MemorySlice> {
-        if let Some(chunk) = &self.chunk
-            && let Some(slice) = MemorySlice::new(chunk, pos, usize::MAX)
-        {
-            return Some(slice);
+    fn memory(&mut self, pos: LogPos) -> Option<Slice> {
+        let take_down = self.shared.erasures.newest();
+        // A chunk that another one has replaced is not searched for that take-down.
+        let known = self.chunk.as_ref().filter(|chunk| chunk.is_swept(take_down));
+        if let Some(seen) = known.and_then(|chunk| chunk.look(pos, usize::MAX)) {
+            return Some(seen.into());
         }
         let chunks = self.shared.chunks.load();
         let chunk = chunk_at(&chunks, pos)?;
-        let slice = MemorySlice::new(chunk, pos, usize::MAX)?;
+        let seen = chunk.look(pos, usize::MAX)?;
+        if !chunk.is_swept(take_down) {
+            return Some(Slice::Checking);
+        }
         self.chunk = Some(Arc::clone(chunk));
-        Some(slice)
+        Some(seen.into())
     }
 
     fn file(&self, pos: LogPos, head: LogPos) -> Slice {
@@ -200,11 +214,7 @@ impl LogView {
             return Slice::Gone;
         }
         match segment.trust() {
-            Trust::Good => Slice::File(FileSlice {
-                file: Arc::clone(&segment.data.file),
-                offset: segment.data_offset(pos),
-                len: (end.0 - pos.0) as usize,
-            }),
+            Trust::Good => self.checked_file(segment, pos, (end.0 - pos.0) as usize),
             Trust::Damaged => Slice::Gone,
             Trust::Wanted => Slice::Checking,
             Trust::Unknown => {
@@ -213,6 +223,28 @@ impl LogView {
                 }
                 Slice::Checking
             }
+        }
+    }
+
+    fn checked_file(&self, segment: &Arc<Segment>, pos: LogPos, len: usize) -> Slice {
+        // Before the gaps: what is overwritten from here on makes the slice unsound.
+        let blankings = segment.blankings();
+        if segment.swept() < self.shared.erasures.newest() {
+            if segment.want_sweep() {
+                self.shared.erasures.ring();
+            }
+            return Slice::Checking;
+        }
+        let at = pos.0 - segment.base.0;
+        match segment.gaps().look(at) {
+            Look::Erased(end) => Slice::Erased(segment.base.plus(end)),
+            Look::Within => Slice::Gone,
+            Look::Clear(until) => Slice::File(FileSlice {
+                file: Arc::clone(&segment.data.file),
+                offset: segment.data_offset(pos),
+                len: len.min(usize::try_from(until - at).unwrap_or(usize::MAX)),
+                blankings: Some((Arc::clone(segment), blankings)),
+            }),
         }
     }
 

@@ -23,6 +23,7 @@ use protocol::{
 };
 
 use super::{
+    erase::Gaps,
     format::{FileKind, HEADER_BYTES, Header, RECORD_BYTES, Record, parse_ws_header},
     scan::note,
     segment::Extent,
@@ -34,6 +35,10 @@ pub(super) struct Rebuilt {
     pub(super) index: Handle,
     /// As far as the data file has whole frames with the expected numbers.
     pub(super) extent: Extent,
+    /// Frames of taken-down accounts.
+    pub(super) gaps: Gaps,
+    /// Those of them that were not overwritten.
+    pub(super) unblanked: Vec<Record>,
 }
 
 /// Replaces the index of a data file.
@@ -58,6 +63,7 @@ pub(super) fn rebuild(
     let time_micros = changed.map_or(0, micros);
     let mut bytes = header.encode(FileKind::Index).to_vec();
     bytes.resize(HEADER_BYTES as usize, 0);
+    let (mut gaps, mut unblanked) = (Gaps::default(), Vec::new());
     let mut walk = Walk { data, len: data.len()?, frame: Vec::new() };
     loop {
         let offset = extent.end_pos.0 - header.base.0;
@@ -66,6 +72,11 @@ pub(super) fn rebuild(
         let known = old.as_ref().and_then(|old| known_record(old, header.first_seq, &place));
         let record = match known {
             Some(record) if record.fits(&walk.frame) => record,
+            // Flagged, but not overwritten any more.
+            Some(record) if record.erased && record.len as usize == walk.frame.len() => {
+                unblanked.push(record);
+                record
+            }
             // The record is whole, so it is the frame that is damaged.
             Some(_) => break,
             None => match read_record(&walk.frame, message, &place) {
@@ -73,11 +84,14 @@ pub(super) fn rebuild(
                 None => break,
             },
         };
+        if record.erased {
+            gaps.push(record.offset.into(), record.end());
+        }
         note(&mut extent, &record, header.base);
         bytes.extend_from_slice(&record.encode());
     }
     replace_file(storage, path, &bytes)?;
-    Ok(Rebuilt { index: storage.open(path)?, extent })
+    Ok(Rebuilt { index: storage.open(path)?, extent, gaps, unblanked })
 }
 
 struct Place {
@@ -129,11 +143,17 @@ fn known_record(old: &Handle, first: RelaySeq, place: &Place) -> Option<Record> 
 /// A record from the frame alone. There is no checksum to hold it against, so the frame must be
 /// strictly right, and its blocks must hash to their CIDs.
 fn read_record(frame: &[u8], message: usize, place: &Place) -> Option<Record> {
-    let event = frame::parse(&frame[message..]).ok()?;
-    if event.seq != place.seq.0 {
-        return None;
-    }
-    let (kind, upstream, head) = read_body(&event)?;
+    let erased = frame[message..].iter().all(|byte| *byte == 0);
+    let (kind, upstream, head) = if erased {
+        // Which of the two it was does not matter any more.
+        (EventKind::Commit, UpstreamStatus::ACTIVE, None)
+    } else {
+        let event = frame::parse(&frame[message..]).ok()?;
+        if event.seq != place.seq.0 {
+            return None;
+        }
+        read_body(&event)?
+    };
     Some(Record {
         event: LogRecord {
             seq: place.seq,
@@ -150,6 +170,7 @@ fn read_record(frame: &[u8], message: usize, place: &Place) -> Option<Record> {
         len: frame.len() as u32,
         frame_crc: crc32c::crc32c(frame),
         rebuilt: true,
+        erased,
     })
 }
 

@@ -6,12 +6,14 @@ use std::{
     io::ErrorKind,
     path::Path,
     sync::Arc,
+    time::Duration,
 };
 
-use ports::RelaySeq;
+use ports::{RelaySeq, ring::Doorbell};
 
 use super::{
     LogConfig, LogError, LogPos, LogWriter,
+    erase::{self, Erasures},
     format::{
         CHECKPOINT_BYTES, CHECKPOINT_OFFSETS, FileKind, HEADER_BYTES, Header, HeaderFault,
         RECORD_BYTES, decode_checkpoint,
@@ -47,7 +49,16 @@ pub(super) fn open(
         torn_from: next,
         clean: None,
     };
-    lease.write(&*storage, dir).map_err(|error| LogError::io("write", &lease::path(dir), error))?;
+    let written = lease.write(&*storage, dir);
+    // What is there can be served. No number is given out before there is room for the lease.
+    let lease =
+        if written.is_ok() { lease } else { Lease { leased: RelaySeq(next.0 - 1), ..lease } };
+    let erased = erase::read_noted(dir);
+    for segment in &segments {
+        segment.set_swept(erased.0);
+    }
+    let (pending, readable_from) = erase::pending_after(erased, &segments);
+    let erasures = Erasures::new(erased, pending);
     let start = Start {
         head: (RelaySeq(next.0 - 1), end_pos),
         segments,
@@ -55,10 +66,19 @@ pub(super) fn open(
         lease_size: config.lease_size,
         window: config.replay_window,
         window_bytes: config.replay_bytes,
+        erasures,
+        readable_from,
     };
     let shared = Arc::new(Shared::new(storage, dir.clone(), start));
+    if let Err(error) = written {
+        shared.note_lease_failed(&error);
+    }
     Ok(LogWriter::new(shared, config, next, lock))
 }
+
+/// How long to wait for whoever has the lock.
+const LOCK_TRIES: u32 = 20;
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
 /// Behind every event; for the ends of segments that are closed.
 const MAX: (RelaySeq, LogPos) = (RelaySeq(u64::MAX - 1), LogPos(u64::MAX));
@@ -68,11 +88,17 @@ fn lock(dir: &Path) -> Result<File, LogError> {
     let path = dir.join("lock");
     let file = File::options().create(true).truncate(false).write(true).open(&path);
     let file = file.map_err(|error| LogError::io("open", &path, error))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(LogError::Locked { path: dir.into() }),
-        Err(TryLockError::Error(error)) => Err(LogError::io("lock", &path, error)),
+    let pause = Doorbell::new();
+    for tries in 0.. {
+        match file.try_lock() {
+            Ok(()) => break,
+            // A tool that has a look, or a process that is just ending.
+            Err(TryLockError::WouldBlock) if tries < LOCK_TRIES => pause.wait(LOCK_PAUSE),
+            Err(TryLockError::WouldBlock) => return Err(LogError::Locked { path: dir.into() }),
+            Err(TryLockError::Error(error)) => return Err(LogError::io("lock", &path, error)),
+        }
     }
+    Ok(file)
 }
 
 /// The number to go on with. `end_seq` is the number behind the newest event, zero without events.
@@ -391,7 +417,10 @@ impl Recovery<'_> {
             }
             _ => (data_end, index_end),
         };
-        segment.write_headers(self.storage).map_err(failed)?;
+        if synced == 0 {
+            // With a checkpoint they are on disk; on a full disk nothing is written that need not be.
+            segment.write_headers(self.storage).map_err(failed)?;
+        }
         for (handle, from, end) in [(&data, data_from, data_end), (&index, index_from, index_end)] {
             let failed = |error| LogError::io("cut", &handle.path, error);
             let len = handle.len().map_err(failed)?;
@@ -402,6 +431,8 @@ impl Recovery<'_> {
             self.write_again(handle, from, end).map_err(failed)?;
             self.storage.sync(handle).map_err(failed)?;
         }
+        segment.add_gaps(&scan.gaps);
+        erase::blank_events(self.storage, &segment, &scan.unblanked).map_err(failed)?;
         if cut > 0 {
             let (path, why) = (data.path.display(), scan.fault.unwrap_or("bytes without a record"));
             tracing::warn!(%path, end_seq = %extent.end_seq, bytes = cut, why, "cut off a torn tail");
@@ -446,6 +477,8 @@ impl Recovery<'_> {
             self.write_again(&data, HEADER_BYTES, end).map_err(failed)?;
         }
         self.storage.sync(&data).map_err(failed)?;
+        segment.add_gaps(&rebuilt.gaps);
+        erase::blank_events(self.storage, &segment, &rebuilt.unblanked).map_err(failed)?;
         Ok((segment, rebuilt.extent))
     }
 

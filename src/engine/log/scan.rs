@@ -5,6 +5,7 @@ use std::io;
 use ports::RelaySeq;
 
 use super::{
+    erase::Gaps,
     format::{HEADER_BYTES, LogPos, RECORD_BYTES, Record},
     segment::{Extent, Segment},
 };
@@ -13,34 +14,40 @@ const READ_BYTES: usize = 1 << 20;
 const RECORDS_PER_READ: usize = 1024;
 
 /// How far a segment is whole.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Scan {
     /// What the good records and frames come to.
     pub(super) extent: Extent,
     /// What is wrong with the first record that is not good, if there is one.
     pub(super) fault: Option<&'static str>,
+    /// Frames of taken-down accounts.
+    pub(super) gaps: Gaps,
+    /// Those of them that were not overwritten.
+    pub(super) unblanked: Vec<Record>,
 }
 
 /// Checks at most `count` records of a segment and their frames.
 pub(super) fn scan(segment: &Segment, count: u64) -> io::Result<Scan> {
     let mut reader = Frames { segment, len: segment.data.len()?, start: 0, buffer: Vec::new() };
-    let mut extent = Extent {
+    let extent = Extent {
         end_seq: segment.first_seq,
         end_pos: segment.base,
         oldest_micros: 0,
         newest_micros: 0,
     };
+    let mut scan = Scan { extent, fault: None, gaps: Gaps::default(), unblanked: Vec::new() };
     let mut done = 0;
     while done < count {
         let records = read_records(segment, done, count)?;
         for bytes in &records {
-            if let Some(fault) = check_next(&mut reader, bytes, &mut extent)? {
-                return Ok(Scan { extent, fault: Some(fault) });
+            scan.fault = check_next(&mut reader, bytes, &mut scan)?;
+            if scan.fault.is_some() {
+                return Ok(scan);
             }
         }
         done += records.len() as u64;
     }
-    Ok(Scan { extent, fault: None })
+    Ok(scan)
 }
 
 fn read_records(
@@ -54,19 +61,25 @@ fn read_records(
     Ok(records)
 }
 
-/// Checks one record against what went before and against its frame, and moves `extent` past it.
+/// Checks one record against what went before and against its frame, and moves `scan` past it.
 fn check_next(
     reader: &mut Frames<'_>,
     bytes: &[u8; RECORD_BYTES as usize],
-    extent: &mut Extent,
+    scan: &mut Scan,
 ) -> io::Result<Option<&'static str>> {
     let Some(record) = Record::decode(bytes) else { return Ok(Some("wrong checksum of a record")) };
-    let base = reader.segment.base;
+    let (base, extent) = (reader.segment.base, &mut scan.extent);
     if record.event.seq != extent.end_seq || u64::from(record.offset) != extent.end_pos.0 - base.0 {
         return Ok(Some("a record out of order"));
     }
     let Some(frame) = reader.frame(&record)? else { return Ok(Some("a frame is cut off")) };
-    if crc32c::crc32c(frame) != record.frame_crc {
+    let whole = crc32c::crc32c(frame) == record.frame_crc;
+    if record.erased {
+        scan.gaps.push(record.offset.into(), record.end());
+        if !whole {
+            scan.unblanked.push(record);
+        }
+    } else if !whole {
         return Ok(Some("wrong checksum of a frame"));
     }
     note(extent, &record, base);

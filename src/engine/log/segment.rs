@@ -3,12 +3,17 @@
 use std::{
     io::{self, ErrorKind},
     path::{Path, PathBuf},
-    sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
+    },
 };
 
+use arc_swap::ArcSwap;
 use ports::RelaySeq;
 
 use super::{
+    erase::Gaps,
     format::{
         CHECKPOINT_OFFSETS, FileKind, HEADER_BYTES, Header, LogPos, RECORD_BYTES, Record,
         encode_checkpoint,
@@ -85,6 +90,19 @@ pub(super) struct Segment {
     spare: AtomicBool,
     /// Its files, headers and names are on disk, and the lease knows of it.
     settled: AtomicBool,
+    /// A sync of its files failed. The kernel may count the pages as clean although they never
+    /// reached the disk, so what is not synced is written again before the next try.
+    suspect: AtomicBool,
+    /// Frames that readers step over, counted from the first frame.
+    gaps: ArcSwap<Gaps>,
+    /// The take-downs up to this number have been looked for in it.
+    swept: AtomicU64,
+    /// A reader waits for that.
+    sweep_wanted: AtomicBool,
+    /// It has erased frames that were not overwritten yet.
+    unblanked: AtomicBool,
+    /// How often frames began to be overwritten: bytes read meanwhile may be damaged.
+    blankings: AtomicU64,
 }
 
 /// What is known of a segment's content when it is closed.
@@ -143,6 +161,12 @@ impl Segment {
             trust: AtomicU8::new(trust as u8),
             spare: AtomicBool::new(false),
             settled: AtomicBool::new(true),
+            suspect: AtomicBool::new(false),
+            gaps: ArcSwap::default(),
+            swept: AtomicU64::new(0),
+            sweep_wanted: AtomicBool::new(false),
+            unblanked: AtomicBool::new(false),
+            blankings: AtomicU64::new(0),
         }
     }
 
@@ -172,6 +196,59 @@ impl Segment {
 
     pub(super) fn set_settled(&self) {
         self.settled.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_suspect(&self) -> bool {
+        self.suspect.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_suspect(&self, suspect: bool) {
+        self.suspect.store(suspect, Ordering::Release);
+    }
+
+    pub(super) fn gaps(&self) -> Arc<Gaps> {
+        self.gaps.load_full()
+    }
+
+    /// From here on nobody gets these frames any more.
+    pub(super) fn add_gaps(&self, more: &Gaps) {
+        if !more.is_empty() {
+            self.gaps.rcu(|gaps| gaps.with(more));
+        }
+    }
+
+    pub(super) fn swept(&self) -> u64 {
+        self.swept.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_swept(&self, through: u64) {
+        self.swept.fetch_max(through, Ordering::AcqRel);
+        self.sweep_wanted.store(false, Ordering::Release);
+    }
+
+    /// Asks for a look into it before all others; `false` if that has been asked for already.
+    pub(super) fn want_sweep(&self) -> bool {
+        !self.sweep_wanted.swap(true, Ordering::AcqRel)
+    }
+
+    pub(super) fn is_sweep_wanted(&self) -> bool {
+        self.sweep_wanted.load(Ordering::Acquire)
+    }
+
+    pub(super) fn is_unblanked(&self) -> bool {
+        self.unblanked.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_unblanked(&self, unblanked: bool) {
+        self.unblanked.store(unblanked, Ordering::Release);
+    }
+
+    pub(super) fn blankings(&self) -> u64 {
+        self.blankings.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn note_blanking(&self) {
+        self.blankings.fetch_add(1, Ordering::SeqCst);
     }
 
     pub(super) fn close(&self, extent: Extent) {
@@ -244,12 +321,15 @@ impl Segment {
 
     /// Reads the record of an event that is in the segment.
     pub(super) fn record(&self, seq: RelaySeq) -> io::Result<Record> {
-        let mut bytes = [0; RECORD_BYTES as usize];
-        self.index.read_exact_at(&mut bytes, self.record_offset(seq))?;
-        match Record::decode(&bytes) {
-            Some(record) if record.event.seq == seq => Ok(record),
-            _ => Err(self.damaged(seq)),
+        // The second look is for a record that is being flagged at this moment.
+        for _ in 0..2 {
+            let mut bytes = [0; RECORD_BYTES as usize];
+            self.index.read_exact_at(&mut bytes, self.record_offset(seq))?;
+            if let Some(record) = Record::decode(&bytes).filter(|one| one.event.seq == seq) {
+                return Ok(record);
+            }
         }
+        Err(self.damaged(seq))
     }
 
     pub(super) fn record_offset(&self, seq: RelaySeq) -> u64 {

@@ -15,6 +15,7 @@ use ports::{LogStats, RelaySeq, ring::Doorbell};
 
 use super::{
     LogPos,
+    erase::Erasures,
     lease::Lease,
     memory::Chunks,
     segment::{Files, Segment},
@@ -63,6 +64,7 @@ pub(super) struct Shared {
     /// Rung whenever more has been synced.
     pub(super) synced_bell: OnceLock<Arc<Doorbell>>,
     pub(super) keeper_bell: Arc<Doorbell>,
+    pub(super) erasures: Erasures,
     pub(super) stop: AtomicBool,
     pub(super) counters: Counters,
     pub(super) fault: ArcSwapOption<String>,
@@ -96,6 +98,8 @@ pub(super) struct Start {
     pub(super) lease_size: u64,
     pub(super) window: Duration,
     pub(super) window_bytes: Option<u64>,
+    pub(super) erasures: Erasures,
+    pub(super) readable_from: LogPos,
 }
 
 impl Shared {
@@ -115,7 +119,7 @@ impl Shared {
             removable_below: AtomicU64::new(start.lease.insists_from().0),
             release_wanted: AtomicBool::new(false),
             spare: Mutex::default(),
-            readable_from: AtomicU64::new(0),
+            readable_from: AtomicU64::new(start.readable_from.0),
             window_micros: AtomicU64::new(micros(start.window)),
             window_bytes: AtomicU64::new(start.window_bytes.unwrap_or(u64::MAX)),
             sync_state: Mutex::new(SyncState::new(start.lease)),
@@ -126,6 +130,7 @@ impl Shared {
             sync_urgent: AtomicBool::new(false),
             synced_bell: OnceLock::new(),
             keeper_bell: Doorbell::new(),
+            erasures: start.erasures,
             stop: AtomicBool::new(false),
             counters: Counters::default(),
             fault: ArcSwapOption::empty(),
@@ -175,8 +180,8 @@ impl Shared {
             segments: self.segments.load().len() as u64,
             segments_removed: load(&counters.segments_removed),
             segments_damaged: load(&counters.segments_damaged),
-            events_erased: 0,
-            erasures_pending: 0,
+            events_erased: load(&counters.events_erased),
+            erasures_pending: self.erasures.pending() as u64,
         }
     }
 
@@ -209,6 +214,7 @@ pub(super) struct Counters {
     pub(super) sync_micros_max: AtomicU64,
     pub(super) segments_removed: AtomicU64,
     pub(super) segments_damaged: AtomicU64,
+    pub(super) events_erased: AtomicU64,
 }
 
 /// The newest event's number and the place behind it, readable as a pair.

@@ -14,9 +14,10 @@ use ports::RelaySeq;
 
 use super::{
     LogPos,
-    format::{RECORD_BYTES, Record},
+    erase::blank_events,
+    format::{RECORD_BYTES, Record, blank_frame},
     lease::{CleanStop, Lease},
-    memory::{MemorySlice, chunk_at},
+    memory::{Seen, chunk_at},
     segment::Segment,
     shared::{Segments, Shared, Spare, micros},
     storage::write_all_at,
@@ -31,21 +32,18 @@ const LONG: Duration = Duration::from_hours(1);
 pub(super) struct SyncState {
     /// As it is on disk.
     lease: Lease,
-    /// A sync failed. The kernel may count the pages as clean although they never reached the disk,
-    /// so they are written again before the next try.
-    suspect: bool,
     /// Which checkpoint place to write next.
     turn: u64,
 }
 
 impl SyncState {
     pub(super) fn new(lease: Lease) -> Self {
-        Self { lease, suspect: false, turn: 0 }
+        Self { lease, turn: 0 }
     }
 }
 
 impl Shared {
-    fn lock_sync(&self) -> MutexGuard<'_, SyncState> {
+    pub(super) fn lock_sync(&self) -> MutexGuard<'_, SyncState> {
         self.sync_state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -67,6 +65,10 @@ impl Shared {
         drop(state);
         if self.synced_seq.load(Ordering::Acquire) > before {
             self.ring_synced();
+            if self.erasures.pending() > 0 {
+                // The eraser waits for a take-down to be synced.
+                self.erasures.ring();
+            }
         }
         renewed.and(released)
     }
@@ -85,7 +87,7 @@ impl Shared {
         for segment in &segments[done..] {
             let end = (RelaySeq(segment.end_seq(head.0).0 - 1), segment.end_pos(head.1));
             let unsynced = end.0 >= segment.first_seq && end.0 > self.synced().0;
-            self.sync_segment(state, segment, end)?;
+            self.sync_segment(segment, end)?;
             self.settle(state, segment)?;
             if unsynced {
                 self.note_synced(end);
@@ -159,6 +161,13 @@ impl Shared {
         result
     }
 
+    /// The lease could not be written when the log was opened.
+    pub(super) fn note_lease_failed(&self, error: &io::Error) {
+        self.lease_failed.store(true, Ordering::Release);
+        self.lease_wanted.store(true, Ordering::Release);
+        self.report_fault("write the lease in", error);
+    }
+
     fn write_lease(&self, state: &mut SyncState, lease: Lease) -> io::Result<()> {
         if lease != state.lease {
             lease.write(&*self.storage, &self.dir)?;
@@ -182,15 +191,10 @@ impl Shared {
         }
     }
 
-    fn sync_segment(
-        &self,
-        state: &mut SyncState,
-        segment: &Segment,
-        end: (RelaySeq, LogPos),
-    ) -> io::Result<()> {
+    fn sync_segment(&self, segment: &Segment, end: (RelaySeq, LogPos)) -> io::Result<()> {
         let started = Instant::now();
         let result = (|| {
-            if state.suspect {
+            if segment.is_suspect() {
                 self.write_again(segment, end)?;
             }
             self.storage.sync(&segment.data)?;
@@ -200,7 +204,7 @@ impl Shared {
         self.counters.syncs.fetch_add(1, Ordering::Relaxed);
         self.counters.sync_micros.fetch_add(took, Ordering::Relaxed);
         self.counters.sync_micros_max.fetch_max(took, Ordering::Relaxed);
-        state.suspect = result.is_err();
+        segment.set_suspect(result.is_err());
         if let Err(error) = &result {
             self.counters.sync_errors.fetch_add(1, Ordering::Relaxed);
             self.report_fault("sync", error);
@@ -222,32 +226,42 @@ impl Shared {
         let chunks = self.chunks.load();
         let mut records = records.iter().peekable();
         let mut from = segment.base.plus(records.peek().map_or(0, |first| first.offset.into()));
+        let mut erased = Vec::new();
         while from < end.1 {
-            let next = match chunk_at(&chunks, from)
-                .and_then(|chunk| MemorySlice::new(chunk, from, (end.1.0 - from.0) as usize))
-            {
-                Some(slice) => {
-                    write_all_at(&*self.storage, &segment.data, &slice, segment.data_offset(from))?;
-                    from.plus(slice.len() as u64)
+            let seen = chunk_at(&chunks, from)
+                .and_then(|chunk| chunk.look(from, (end.1.0 - from.0) as usize));
+            if let Some(Seen::Bytes(slice)) = &seen {
+                write_all_at(&*self.storage, &segment.data, slice, segment.data_offset(from))?;
+                from = from.plus(slice.len() as u64);
+            } else {
+                let record = records.peek().ok_or(ErrorKind::UnexpectedEof)?;
+                if !self.write_frame_again(segment, record)? {
+                    if seen.is_none() {
+                        return Err(segment.damaged(record.event.seq));
+                    }
+                    // Lost, but its account was taken down: nobody would have got it.
+                    erased.push(**record);
                 }
-                None => self.write_frame_again(segment, records.peek())?,
-            };
-            from = next;
+                from = segment.base.plus(record.end());
+            }
             while records.next_if(|record| segment.base.plus(record.end()) <= from).is_some() {}
         }
-        write_all_at(&*self.storage, &segment.index, &bytes, segment.record_offset(first))
+        write_all_at(&*self.storage, &segment.index, &bytes, segment.record_offset(first))?;
+        blank_events(&*self.storage, segment, &erased)
     }
 
-    fn write_frame_again(&self, segment: &Segment, record: Option<&&Record>) -> io::Result<LogPos> {
-        let Some(record) = record else { return Err(ErrorKind::UnexpectedEof.into()) };
+    /// From the file; `false` if it does not show the frame as it was.
+    fn write_frame_again(&self, segment: &Segment, record: &Record) -> io::Result<bool> {
         let offset = segment.data_offset(segment.base.plus(record.offset.into()));
         let mut frame = vec![0; record.len as usize];
         segment.data.read_exact_at(&mut frame, offset)?;
-        if crc32c::crc32c(&frame) != record.frame_crc {
-            return Err(segment.damaged(record.event.seq));
+        if record.erased {
+            frame = blank_frame(record.len as usize);
+        } else if crc32c::crc32c(&frame) != record.frame_crc {
+            return Ok(false);
         }
         write_all_at(&*self.storage, &segment.data, &frame, offset)?;
-        Ok(segment.base.plus(record.end()))
+        Ok(true)
     }
 
     fn has_sync_work(&self) -> bool {

@@ -81,15 +81,23 @@ fn read_records(
 
 fn read_did(segment: &Segment, seq: RelaySeq) -> io::Result<String> {
     let record = segment.record(seq)?;
+    if record.erased {
+        return Err(io::Error::new(ErrorKind::NotFound, format!("seq {seq} has been erased")));
+    }
+    did_in(segment, &record).map(String::from).ok_or_else(|| segment.damaged(seq))
+}
+
+/// The DID in an event's frame, if that is whole.
+pub(super) fn did_in(segment: &Segment, record: &Record) -> Option<Box<str>> {
     let mut bytes = vec![0; record.len as usize];
     let offset = segment.data_offset(segment.base.plus(u64::from(record.offset)));
-    segment.data.read_exact_at(&mut bytes, offset)?;
+    segment.data.read_exact_at(&mut bytes, offset).ok()?;
     if crc32c::crc32c(&bytes) != record.frame_crc {
-        return Err(segment.damaged(seq));
+        return None;
     }
-    let frame = parse_ws_header(&bytes).and_then(|(used, _)| bytes.get(used..));
-    match frame.map(skim) {
-        Some(Ok(Skim::Event { did, .. })) => Ok(did.to_owned()),
-        _ => Err(segment.damaged(seq)),
+    let (used, _) = parse_ws_header(&bytes)?;
+    match skim(bytes.get(used..)?) {
+        Ok(Skim::Event { did, .. }) => Some(did.into()),
+        _ => None,
     }
 }

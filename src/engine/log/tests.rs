@@ -48,7 +48,7 @@ impl Sample {
     }
 
     /// What must be stored for it.
-    fn stored(&self, seq: u64) -> Vec<u8> {
+    pub(super) fn stored(&self, seq: u64) -> Vec<u8> {
         let mut message = self.frame[..self.seq_span.start as usize].to_vec();
         frame::write_seq(seq, &mut message);
         message.extend_from_slice(&self.frame[self.seq_span.end as usize..]);
@@ -111,6 +111,10 @@ pub(super) fn read_all(reader: &LogReader, mut pos: LogPos) -> Vec<u8> {
             Slice::Memory(slice) => bytes.extend_from_slice(&slice),
             Slice::File(slice) => bytes.extend(slice.read().unwrap()),
             Slice::Checking => reader.shared.check_wanted(),
+            Slice::Erased(next) => {
+                pos = next;
+                continue;
+            }
             Slice::Gone => panic!("{pos:?} is gone"),
         }
         pos = pos.plus((bytes.len() - before) as u64);
@@ -365,6 +369,7 @@ fn serves_only(reader: &LogReader, stored: &[u8]) {
                 reader.shared.check_wanted();
                 continue;
             }
+            Slice::Erased(_) => panic!("nobody was taken down"),
             Slice::Gone => {
                 // Damage was found: the reader goes on behind it, and is told so.
                 match reader.locate(1).unwrap() {
@@ -431,6 +436,48 @@ fn a_full_disk_takes_nothing_and_heals_by_itself() {
     stored.extend(sample.stored(seq.0));
     assert!(reader.health().writable);
     assert_eq!(read_all(&reader, LogPos(0)), stored);
+}
+
+/// After a stop in order, a kill, and with nothing there yet.
+#[test]
+fn a_start_on_a_disk_that_takes_nothing_serves_and_goes_on_when_it_does() {
+    for (fault, stop) in
+        [(Fault::Full, 0), (Fault::Full, 1), (Fault::ReadOnly, 0), (Fault::Full, 2)]
+    {
+        let dir = tempdir().unwrap();
+        let disk = std::sync::Arc::new(FaultyDisk::new(1));
+        let mut stored = Vec::new();
+        if stop < 2 {
+            let mut writer = recovery::open(config(dir.path()), disk.clone()).unwrap();
+            stored = append(&mut writer, 60, 500);
+            writer.reader().shared.sync_to_head().unwrap();
+            if stop == 0 {
+                writer.close().unwrap();
+            } else {
+                drop(writer);
+            }
+        }
+        disk.set_fault(Some(fault));
+        let mut writer = recovery::open(config(dir.path()), disk.clone()).unwrap();
+        let reader = writer.reader();
+        assert!(!reader.health().writable);
+        assert_eq!(read_all(&reader, LogPos(0)), stored);
+        let sample = Sample::new(10);
+        for _ in 0..3 {
+            assert!(matches!(writer.append(&sample.entry(1)), Err(AppendError::Behind)));
+            reader.shared.sync_to_head().unwrap_err();
+        }
+        disk.set_fault(None);
+        reader.shared.sync_to_head().unwrap();
+        assert!(reader.health().writable);
+        let seq = append_one(&mut writer, &sample);
+        assert!(seq.0 > if stop == 2 { 0 } else { 60 });
+        stored.extend(sample.stored(seq.0));
+        assert_eq!(read_all(&reader, LogPos(0)), stored);
+        writer.close().unwrap();
+        let writer = recovery::open(config(dir.path()), disk).unwrap();
+        assert_eq!(read_all(&writer.reader(), LogPos(0)), stored);
+    }
 }
 
 #[test]

@@ -14,6 +14,7 @@ use ports::{LogRecord, RelaySeq};
 
 use super::{
     LogConfig, LogError, LogPos,
+    erase::Step,
     format::{FileKind, HEADER_BYTES, RECORD_BYTES, Record, parse_ws_header},
     lease::Lease,
     recovery::{self, read_any_header, read_checkpoint, read_header},
@@ -22,12 +23,17 @@ use super::{
     storage::{Disk, Handle},
 };
 
+/// How often a segment is looked at again, if a relay is at work on it and something seems wrong.
+const LOOKS: usize = 5;
+
 /// A log's directory, looked at.
 #[derive(Debug)]
 pub struct LogFiles {
     dir: PathBuf,
     running: bool,
     lease: Option<Lease>,
+    /// Why there is none, if it is not simply missing.
+    lease_fault: Option<String>,
     names: BTreeMap<RelaySeq, Names>,
 }
 
@@ -56,6 +62,8 @@ pub struct SegmentInfo {
     pub first_seq: RelaySeq,
     /// As many as the index has; after a check: as many as are whole.
     pub events: u64,
+    /// So many of them were erased; known after a check.
+    pub erased: u64,
     pub data_bytes: u64,
     pub index_bytes: u64,
     /// Of the first and the last event, Unix microseconds; zero without events.
@@ -78,10 +86,16 @@ impl LogFiles {
     /// Looks at a directory.
     ///
     /// # Errors
-    /// If it can't be read, is no log, or its lease is damaged or of a newer version.
+    /// If it can't be read, is no log, or is of a newer version.
     pub fn open(dir: &Path) -> Result<Self, LogError> {
         let names = list(dir)?;
-        Ok(Self { dir: dir.into(), running: is_locked(dir)?, lease: Lease::read(dir)?, names })
+        let (lease, lease_fault) = match Lease::read(dir) {
+            Ok(None) if !names.is_empty() => (None, Some("it is missing".to_owned())),
+            Ok(lease) => (lease, None),
+            Err(error @ LogError::Lease { .. }) => (None, Some(error.to_string())),
+            Err(error) => return Err(error),
+        };
+        Ok(Self { dir: dir.into(), running: is_locked(dir)?, lease, lease_fault, names })
     }
 
     /// A relay has the log open.
@@ -109,15 +123,19 @@ impl LogFiles {
     }
 
     /// Reads everything and holds it against its checksums; `each` gets every segment as it is done.
-    /// Whether all is well, but for what a crash may leave.
+    /// Whether all segments are well, but for what a crash may leave, and what is wrong with the lease
+    /// or between it and the segments.
     ///
     /// # Errors
     /// If a file can't be read.
-    pub fn verify(&self, mut each: impl FnMut(&SegmentInfo)) -> Result<bool, LogError> {
+    pub fn verify(
+        &self,
+        mut each: impl FnMut(&SegmentInfo),
+    ) -> Result<(bool, Option<String>), LogError> {
         let mut whole = true;
         let mut before: Option<(RelaySeq, LogPos)> = None;
         for (&first, names) in &self.names {
-            let Some((mut info, ends)) = self.look(first, names, true)? else { continue };
+            let Some((mut info, ends)) = self.look_calmly(first, names)? else { continue };
             if let (Some((base, _)), Some((seq, end))) = (ends, before)
                 && info.fault.is_none()
                 && base != end
@@ -132,31 +150,47 @@ impl LogFiles {
             whole &= info.fault.as_ref().is_none_or(|fault| fault.torn);
             each(&info);
         }
-        Ok(whole && self.check_lease_end())
+        Ok((whole, self.lease_fault(before)))
     }
 
-    /// A segment on which the lease insists must be there.
-    fn check_lease_end(&self) -> bool {
-        self.lease
-            .and_then(|lease| lease.active)
-            .is_none_or(|active| self.names.contains_key(&active))
+    /// What is wrong with the lease, given the number and the place behind the newest event.
+    fn lease_fault(&self, end: Option<(RelaySeq, LogPos)>) -> Option<String> {
+        let Some(lease) = self.lease else { return self.lease_fault.clone() };
+        if let Some(active) = lease.active.filter(|active| !self.names.contains_key(active)) {
+            let path = path(&self.dir, active, FileKind::Data);
+            return Some(format!("it insists on {}, which is missing", path.display()));
+        }
+        let (clean, (end_seq, end_pos)) = (lease.clean?, end?);
+        if (clean.end_seq, clean.end_pos) == (end_seq, end_pos) {
+            return None;
+        }
+        let (stopped, found) = (clean.end_seq.0, end_seq.0);
+        Some(format!("a clean stop was made at seq {stopped}, but the segments end at {found}"))
     }
 
-    /// The segment which should be there, and is not.
-    pub fn missing(&self) -> Option<PathBuf> {
-        let active = self.lease?.active.filter(|active| !self.names.contains_key(active))?;
-        Some(path(&self.dir, active, FileKind::Data))
+    /// Looks at one segment, again if a relay at work has moved its files meanwhile.
+    fn look_calmly(&self, first: RelaySeq, names: &Names) -> Result<Option<Looked>, LogError> {
+        let mut looked = self.look(first, names, true)?;
+        for _ in 0..LOOKS {
+            let faulty = looked.as_ref().is_some_and(|(info, _)| info.fault.is_some());
+            if !self.running || (looked.is_some() && !faulty) {
+                break;
+            }
+            let Some(names) = list(&self.dir)?.remove(&first) else { return Ok(None) };
+            looked = self.look(first, &names, true)?;
+        }
+        Ok(looked)
     }
 
-    /// Gives every event from `from` on, with its message (event header and body), until `each` says
-    /// `false`.
+    /// Gives every event from `from` on, with its message (event header and body; none if it was
+    /// erased), until `each` says `false`.
     ///
     /// # Errors
     /// If a file can't be read, or an event is damaged: which is named.
     pub fn dump(
         &self,
         from: RelaySeq,
-        mut each: impl FnMut(&LogRecord, &[u8]) -> bool,
+        mut each: impl FnMut(&LogRecord, Option<&[u8]>) -> bool,
     ) -> Result<(), LogError> {
         for (position, (&first, names)) in self.names.iter().enumerate() {
             let next = self.names.keys().nth(position + 1);
@@ -174,7 +208,7 @@ impl LogFiles {
                     Err(error) => return Err(error),
                 };
                 let used = parse_ws_header(&frame).map_or(0, |(used, _)| used);
-                if !each(&record.event, &frame[used..]) {
+                if !each(&record.event, (!record.erased).then_some(&frame[used..])) {
                     return Ok(());
                 }
             }
@@ -193,6 +227,7 @@ impl LogFiles {
             path: names.data.clone().unwrap_or_else(|| path(&self.dir, first, FileKind::Data)),
             first_seq: first,
             events: 0,
+            erased: 0,
             data_bytes: length(names.data.as_deref()),
             index_bytes: length(names.index.as_deref()),
             oldest_micros: 0,
@@ -211,11 +246,7 @@ impl LogFiles {
         };
         let failed = |error| LogError::io("read", &segment.data.path, error);
         if whole {
-            let mut scan = check(&segment).map_err(failed)?;
-            if self.running && scan.fault.is_some() {
-                // It may have been read while it was being written.
-                scan = check(&segment).map_err(failed)?;
-            }
+            let scan = check(&segment).map_err(failed)?;
             fill(&mut info, &segment, &scan, self.may_be_torn(first)).map_err(failed)?;
             // A relay at work has not finished its last write; it is not torn.
             info.fault = info.fault.filter(|fault| !(self.running && fault.torn));
@@ -249,6 +280,9 @@ impl LogFiles {
 pub fn repair(dir: &Path) -> Result<RelaySeq, LogError> {
     let writer = recovery::open(LogConfig::new(dir), Arc::new(Disk))?;
     let next = writer.next_seq();
+    while writer.reader().shared.erase().map_err(|error| LogError::io("erase in", dir, error))?
+        != Step::Idle
+    {}
     writer.close().map_err(|error| {
         LogError::io("close the log in", dir, std::io::Error::other(error.to_string()))
     })?;
@@ -341,6 +375,7 @@ fn check(segment: &Segment) -> std::io::Result<Scan> {
 /// Puts down what a check has found.
 fn fill(info: &mut SegmentInfo, segment: &Segment, scan: &Scan, torn: bool) -> std::io::Result<()> {
     info.events = scan.extent.end_seq.0 - segment.first_seq.0;
+    info.erased = scan.gaps.iter().count() as u64;
     info.oldest_micros = scan.extent.oldest_micros;
     info.newest_micros = scan.extent.newest_micros;
     let fault = scan.fault.map(str::to_owned).or_else(|| {
@@ -356,6 +391,11 @@ fn fill(info: &mut SegmentInfo, segment: &Segment, scan: &Scan, torn: bool) -> s
         what,
         torn: torn && info.events >= synced,
     });
+    if let (None, Some(event)) = (&info.fault, scan.unblanked.first()) {
+        // Readers step over it all the same.
+        let what = "an erased event is not overwritten yet".into();
+        info.fault = Some(Fault { seq: event.event.seq, what, torn: true });
+    }
     Ok(())
 }
 
@@ -375,7 +415,7 @@ fn read_event(segment: &Segment, seq: RelaySeq) -> Result<(Record, Vec<u8>), Log
     }
     let mut frame = vec![0; record.len as usize];
     segment.data.read_exact_at(&mut frame, offset).map_err(failed)?;
-    if crc32c::crc32c(&frame) != record.frame_crc {
+    if !record.erased && crc32c::crc32c(&frame) != record.frame_crc {
         return Err(damaged("wrong checksum of a frame"));
     }
     Ok((record, frame))

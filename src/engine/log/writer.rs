@@ -16,10 +16,11 @@ use ports::{
     UpstreamStatus, ring::Doorbell,
 };
 
-use protocol::frame::write_seq;
+use protocol::frame::{Skim, skim, write_seq};
 
 use super::{
     LogConfig, LogError, LogPos, LogReader,
+    erase::{self, TakeDown},
     format::{Header, Record, SEGMENT_BYTES_LIMIT, ws_header},
     keeper,
     lease::CleanStop,
@@ -70,6 +71,8 @@ pub struct LogWriter {
     /// Chunks that left the window, to be used again when nobody reads them.
     spare: Vec<Arc<Chunk>>,
     segment: Option<Arc<Segment>>,
+    /// The open chunk has an event that a take-down could reach.
+    chunk_has_commits: bool,
     /// Files for a new segment whose headers could not be written yet.
     made: Option<Files>,
     staged: Staged,
@@ -91,6 +94,7 @@ struct Staged {
     records: Vec<u8>,
     oldest_micros: u64,
     newest_micros: u64,
+    take_downs: Vec<TakeDown>,
 }
 
 impl LogWriter {
@@ -112,6 +116,7 @@ impl LogWriter {
             chunk: None,
             spare,
             segment: None,
+            chunk_has_commits: false,
             made: None,
             staged: Staged::default(),
             seq_bytes: Vec::new(),
@@ -131,6 +136,9 @@ impl LogWriter {
         let shared = Arc::clone(&self.shared);
         let body = move || keeper::run(&shared);
         self.threads.push(Builder::new().name("log-keeper".into()).spawn(body).map_err(failed)?);
+        let shared = Arc::clone(&self.shared);
+        let body = move || erase::run(&shared);
+        self.threads.push(Builder::new().name("log-eraser".into()).spawn(body).map_err(failed)?);
         Ok(())
     }
 
@@ -158,6 +166,10 @@ impl LogWriter {
     /// The event was not taken. Events staged before stay staged.
     pub fn append(&mut self, entry: &Entry<'_>) -> Result<RelaySeq, AppendError> {
         let span = entry.seq_span.start as usize..entry.seq_span.end as usize;
+        let takes_down = TakeDown::is(entry.kind, entry.host, entry.local);
+        if takes_down {
+            self.seal_for_take_down()?;
+        }
         let seq = self.next_seq;
         self.seq_bytes.clear();
         write_seq(seq.0, &mut self.seq_bytes);
@@ -171,6 +183,11 @@ impl LogWriter {
         let (Some(chunk), Some(segment)) = (&mut self.chunk, &self.segment) else {
             unreachable!("make_room opens both")
         };
+        if takes_down {
+            chunk.chunk().set_swept(seq.0);
+            self.staged.take_downs.push(take_down(seq, entry));
+        }
+        self.chunk_has_commits |= matches!(entry.kind, EventKind::Commit | EventKind::Sync);
         let start = chunk.filled();
         let offset = chunk.end().0 - segment.base.0;
         chunk.put(&ws_bytes[..ws_len]);
@@ -193,6 +210,7 @@ impl LogWriter {
             len: len as u32,
             frame_crc: crc32c::crc32c(chunk.written_from(start)),
             rebuilt: false,
+            erased: false,
         };
         self.stage(&record, start);
         self.next_seq = seq.next();
@@ -209,6 +227,15 @@ impl LogWriter {
         staged.count += 1;
         staged.newest_micros = staged.newest_micros.max(time);
         staged.records.extend_from_slice(&record.encode());
+    }
+
+    /// A take-down begins a new chunk, so that the eraser has only sealed ones before it to look into.
+    fn seal_for_take_down(&mut self) -> Result<(), AppendError> {
+        if self.chunk_has_commits {
+            self.commit()?;
+            self.chunk = None;
+        }
+        Ok(())
     }
 
     /// Whether a frame of `len` bytes can be staged as things are.
@@ -255,16 +282,18 @@ impl LogWriter {
         let (Some(chunk), Some(segment)) = (&self.chunk, &self.segment) else {
             unreachable!("events are staged in both")
         };
+        if syncs && !segment.is_settled() {
+            self.shared.sync_to_head()?;
+        }
         let storage = &*self.shared.storage;
+        // Who writes and syncs these files beside us must not see half of an error.
+        let _state = syncs.then(|| self.shared.lock_sync());
         let start = self.staged.start;
         let offset = segment.data_offset(chunk.chunk().base().plus(start as u64));
         write_all_at(storage, &segment.data, chunk.written_from(start), offset)?;
         let first = RelaySeq(self.next_seq.0 - self.staged.count);
         write_all_at(storage, &segment.index, &self.staged.records, segment.record_offset(first))?;
         if syncs {
-            if !segment.is_settled() {
-                self.shared.sync_to_head()?;
-            }
             storage.sync(&segment.data)?;
             storage.sync(&segment.index)?;
         }
@@ -280,6 +309,8 @@ impl LogWriter {
         segment.note_time(self.staged.oldest_micros);
         segment.note_time(self.staged.newest_micros);
         chunk.publish();
+        let takes_down = !self.staged.take_downs.is_empty();
+        self.shared.erasures.begin(&mut self.staged.take_downs);
         self.shared.head.store(seq, pos);
         let counters = &self.shared.counters;
         counters.events.fetch_add(self.staged.count, Ordering::Relaxed);
@@ -297,6 +328,9 @@ impl LogWriter {
         } else {
             self.wake_sync(pos);
             self.watch_lease();
+        }
+        if takes_down {
+            self.shared.erasures.ring();
         }
     }
 
@@ -408,6 +442,7 @@ impl LogWriter {
                 return Err(error);
             }
         };
+        segment.set_swept(self.shared.erasures.newest());
         self.shared.segments.rcu(|segments| {
             let mut segments = Vec::clone(segments);
             segments.push(Arc::clone(&segment));
@@ -419,16 +454,17 @@ impl LogWriter {
 
     /// Chunks leave memory whether or not they are synced: what they hold is in the files.
     fn open_chunk(&mut self, base: LogPos, len: usize) {
-        let mut chunks = Vec::clone(&self.shared.chunks.load());
-        while chunks.len() >= self.config.chunks_in_memory.max(2) {
-            self.spare.push(chunks.remove(0));
-        }
-        if let Some(chunk) = self.chunk.take() {
-            chunk.seal();
-        }
+        self.chunk = None;
+        self.chunk_has_commits = false;
         let chunk = self.new_chunk(base, len);
-        chunks.push(Arc::clone(chunk.chunk()));
-        self.shared.chunks.store(Arc::new(chunks));
+        chunk.chunk().set_swept(self.shared.erasures.newest());
+        let kept = self.config.chunks_in_memory.max(2) - 1;
+        let before = self.shared.chunks.rcu(|chunks| {
+            let kept = chunks.iter().skip(chunks.len().saturating_sub(kept));
+            kept.chain([chunk.chunk()]).cloned().collect::<Vec<_>>()
+        });
+        let gone = before.len().saturating_sub(kept);
+        self.spare.extend(before[..gone].iter().cloned());
         self.chunk = Some(chunk);
     }
 
@@ -436,7 +472,7 @@ impl LogWriter {
     fn new_chunk(&mut self, base: LogPos, len: usize) -> OpenChunk {
         let capacity = self.config.chunk_bytes.max(len);
         let chunk_bytes = self.config.chunk_bytes;
-        self.spare.retain(|spare| spare.capacity() == chunk_bytes);
+        self.spare.retain(|one| one.capacity() == chunk_bytes && !one.is_to_be_wiped());
         if capacity == chunk_bytes {
             // What was replaced in the list may still be held by a reader for a moment.
             for _ in 0..self.spare.len() {
@@ -489,6 +525,9 @@ impl LogWriter {
         let end_seq = last.map_or(RelaySeq(0), |last| last.end_seq(head_seq));
         let clean = CleanStop { next: self.next_seq, end_seq, end_pos };
         self.shared.drop_spare();
+        if let Err(error) = self.shared.note_erased(head_seq) {
+            tracing::warn!(%error, "the next start looks for take-downs once more");
+        }
         self.shared.write_clean_stop(clean)?;
         Ok(())
     }
@@ -497,11 +536,20 @@ impl LogWriter {
         self.shared.stop.store(true, Ordering::SeqCst);
         self.shared.sync_bell.ring();
         self.shared.keeper_bell.ring();
+        self.shared.erasures.ring();
         for thread in self.threads.drain(..) {
             // A thread that panicked has said so itself.
             let _ = thread.join();
         }
     }
+}
+
+fn take_down(seq: RelaySeq, entry: &Entry<'_>) -> TakeDown {
+    let did = match skim(entry.frame) {
+        Ok(Skim::Event { did, .. }) => did.into(),
+        _ => Box::default(),
+    };
+    TakeDown { seq, account: entry.account, did }
 }
 
 /// The files that were made ahead, if they are ready.

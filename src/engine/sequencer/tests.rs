@@ -62,7 +62,7 @@ fn dids(reader: &LogReader) -> Vec<String> {
             Slice::CaughtUp => break,
             Slice::Memory(slice) => bytes.extend_from_slice(&slice),
             Slice::File(slice) => bytes.extend(slice.read().unwrap()),
-            Slice::Gone | Slice::Checking => panic!("nothing was removed"),
+            Slice::Gone | Slice::Checking | Slice::Erased(_) => panic!("nothing was removed"),
         }
         pos = pos.plus((bytes.len() - before) as u64);
     }
