@@ -4,6 +4,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking"))]
 
 mod args;
+mod backup;
 mod config;
 mod env;
 mod fatal;
@@ -46,6 +47,15 @@ fn invoke(args: &[String]) -> Result<(), Fatal> {
         };
         Fatal::of(code, &error)
     };
+    if let Some((action, flags)) = backup::take(args)? {
+        return match args::parse(&flags, &env).map_err(faulty_args)? {
+            Invocation::Serve { flags, .. } => {
+                let faulty = |error| Fatal::of(Code::Config, &error).remedy("See relayered --help");
+                backup::run(&action, &Config::from_flags(&flags).map_err(faulty)?)
+            }
+            _ => Err(Fatal::new(Code::Usage, "one command at a time. See relayered --help")),
+        };
+    }
     match args::parse(args, &env).map_err(faulty_args)? {
         Invocation::Print(text) => {
             // Who closes the pipe has read enough.

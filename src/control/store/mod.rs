@@ -9,6 +9,7 @@
 
 mod account;
 mod audit;
+pub mod backup;
 mod calls;
 mod collection;
 mod database;

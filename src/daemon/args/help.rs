@@ -17,6 +17,9 @@ Usage: relayered [serve] [FLAGS]
        relayered log dump [--from SEQ] [--count N] [--json]
                                         the events, one a line
        relayered log repair [--json]    what a start would repair, of a relay that is stopped
+       relayered backup DIR             event log and database into a new directory, also beside a
+                                        running relay
+       relayered restore DIR            puts a backup into an empty data directory
 
 The log commands take --data-dir or --persist-dir. All but repair only read, also beside a running
 relay.

@@ -472,6 +472,14 @@ fn encode(through: RelaySeq) -> [u8; BYTES] {
     out
 }
 
+/// Takes the file `erased` along, if there is one.
+pub(super) fn copy_noted(from: &Path, to: &Path) -> io::Result<()> {
+    match fs::copy(path(from), path(to)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// Up to which number take-downs are done. Without a valid file: none, so that all are done again.
 pub(super) fn read_noted(dir: &Path) -> RelaySeq {
     let Ok(bytes) = fs::read(path(dir)) else { return RelaySeq(0) };

@@ -15,6 +15,7 @@
 //! simulation can fail, lose and reorder them. A failed write takes nothing back and loses nothing:
 //! the batch stays staged, the caller tries again, and the same bytes go to the same place.
 
+pub mod backup;
 mod erase;
 #[cfg(test)]
 mod erase_tests;

@@ -38,9 +38,17 @@ pub struct LogFiles {
 }
 
 #[derive(Clone, Debug, Default)]
-struct Names {
-    data: Option<PathBuf>,
-    index: Option<PathBuf>,
+pub(super) struct Names {
+    pub(super) data: Option<PathBuf>,
+    pub(super) index: Option<PathBuf>,
+}
+
+impl Names {
+    /// The index, then the data.
+    pub(super) fn in_order(&self) -> impl Iterator<Item = (FileKind, &Path)> {
+        let files = [(FileKind::Index, &self.index), (FileKind::Data, &self.data)];
+        files.into_iter().filter_map(|(kind, file)| Some((kind, file.as_deref()?)))
+    }
 }
 
 /// A segment, and where it starts and ends if it was read whole.
@@ -108,6 +116,13 @@ impl LogFiles {
             leased: lease.leased,
             clean_next: lease.clean.map(|clean| clean.next),
         })
+    }
+
+    /// What is wrong with one segment, as far as its own files tell.
+    pub(super) fn fault_of(&self, first: RelaySeq) -> Result<Option<Fault>, LogError> {
+        let Some(names) = self.names.get(&first) else { return Ok(None) };
+        let Some((info, _)) = self.look(first, names, true)? else { return Ok(None) };
+        Ok(info.fault)
     }
 
     /// What is there, oldest first, from the files' lengths and ends.
@@ -289,7 +304,7 @@ pub fn repair(dir: &Path) -> Result<RelaySeq, LogError> {
     Ok(next)
 }
 
-fn list(dir: &Path) -> Result<BTreeMap<RelaySeq, Names>, LogError> {
+pub(super) fn list(dir: &Path) -> Result<BTreeMap<RelaySeq, Names>, LogError> {
     let failed = |error| LogError::io("list", dir, error);
     let mut names = BTreeMap::<RelaySeq, Names>::new();
     for entry in fs::read_dir(dir).map_err(failed)? {

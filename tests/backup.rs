@@ -1,0 +1,69 @@
+//! A backup of a running relay, the loss of everything, and the way back.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod harness;
+
+use std::{fs, path::Path, process::Command};
+
+use harness::{Consumer, Relay, consumer, corpus::Corpus};
+use serde_json::Value;
+
+fn run(relay: &Relay, command: &str, dir: &Path) -> Value {
+    let output = Command::new(env!("CARGO_BIN_EXE_relayered"))
+        .env_clear()
+        .current_dir(dir.parent().unwrap())
+        .args([command, dir.to_str().unwrap(), "--data-dir"])
+        .arg(relay.data_dir())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn backup_under_load_loss_of_everything_and_restore() {
+    let corpus = Corpus::load();
+    let (plc, hosts) = corpus.network();
+    let mut relay = Relay::start(&plc, &["--log-segment-bytes", "1MiB"]);
+    for pds in &hosts {
+        relay.add_host(pds);
+    }
+    let half = |frames: &[(u64, Vec<u8>)]| frames.len() / 2;
+    for (pds, frames) in hosts.iter().zip(&corpus.hosts) {
+        pds.push_all(frames[..half(frames)].iter().cloned());
+    }
+    let early = Consumer::connect(relay.api, Some(0));
+    early.wait_for(corpus.event_count() / 3);
+    // In mid-stream.
+    let place = tempfile::tempdir().unwrap();
+    let dir = place.path().join("backup");
+    let about = run(&relay, "backup", &dir);
+    assert!(about["segments"].as_u64().unwrap() > 1, "{about}");
+
+    // What comes now is in no backup.
+    for (pds, frames) in hosts.iter().zip(&corpus.hosts) {
+        pds.push_all(frames[half(frames)..].iter().cloned());
+    }
+    let before = early.wait_for(corpus.event_count());
+    let newest = consumer::event(before.last().unwrap()).seq;
+    relay.kill();
+    fs::remove_dir_all(relay.data_dir()).unwrap();
+    let restored = run(&relay, "restore", &dir);
+    assert!(restored["nextSeq"].as_u64().unwrap() > newest);
+    relay.launch();
+
+    // A consumer goes on with its cursor, wherever that is: no number has two meanings.
+    let replay = Consumer::connect(relay.api, Some(0)).wait_for(corpus.event_count());
+    corpus.assert_complete(&replay);
+    let held = replay.iter().take_while(|frame| consumer::event(frame).seq <= newest).count();
+    assert!(held >= corpus.event_count() / 3, "{held}");
+    assert!(replay[..held] == before[..held]);
+    let middle = consumer::event(&before[held / 2]).seq;
+    let rest = corpus.event_count() - held / 2 - 1;
+    let went_on = Consumer::connect(relay.api, Some(middle)).wait_for(rest);
+    assert!(went_on == replay[held / 2 + 1..]);
+    let lost = corpus.event_count() - held;
+    let behind = Consumer::connect(relay.api, Some(newest)).wait_for(lost);
+    assert!(behind == replay[held..]);
+}
