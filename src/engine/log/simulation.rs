@@ -75,6 +75,16 @@ struct Witness {
     oldest: u64,
 }
 
+impl Witness {
+    /// Events that were written but never shown; or only together with a take-down that hid them,
+    /// and that is lost.
+    fn unseen(&self, found: &Events) -> Events {
+        let mut unseen = found.clone();
+        unseen.retain(|seq, _| *seq > self.synced && !self.events.contains_key(seq));
+        unseen
+    }
+}
+
 struct World {
     seed: u64,
     dice: Dice,
@@ -183,12 +193,8 @@ impl World {
         let found: Events = read_events(&reader, 1).into_iter().collect();
         let mut all = self.witness.events.clone();
         all.retain(|seq, _| found.contains_key(seq) || *seq <= self.witness.synced);
-        all.extend(
-            found
-                .iter()
-                .filter(|(seq, _)| **seq > self.witness.newest_seen)
-                .map(|(seq, bytes)| (*seq, bytes.clone())),
-        );
+        let unseen = self.witness.unseen(&found);
+        all.extend(unseen);
         // A record that was made anew tells what the frame tells: here all are #account, of anybody.
         let rebuilt = |seq: u64| {
             let segments = reader.shared.segments.load();
@@ -299,8 +305,8 @@ impl World {
         // What is there now, erased or not: the log is cut at one place, if at all.
         let end = found.keys().next_back().map_or(witness.synced, |last| witness.synced.max(*last));
         let lost = witness.events.split_off(&(end + 1));
-        let newer = found.iter().filter(|(seq, _)| **seq > witness.newest_seen);
-        witness.events.extend(newer.map(|(seq, bytes)| (*seq, bytes.clone())));
+        let unseen = witness.unseen(&found);
+        witness.events.extend(unseen);
         assert!(
             lost.keys().all(|seq| *seq > witness.synced),
             "seed {seed}: synced events are lost"
