@@ -100,7 +100,11 @@ pub async fn run(
     let name = HeaderValue::from_str(&config.server).map_err(|_text| ControlError::ServerName)?;
     let EngineLink { commands, reports, bell, tail, bounds, log_control } = engine;
     let (shards, queue) = Shards::new(commands.len() as u16);
-    let Recovery { emitted, records } = store.follow(tail).await?;
+    let Recovery { emitted, records } = tokio::select! {
+        followed = store.follow(tail) => followed?,
+        // The database may be away for as long as it likes.
+        () = wait_for(&mut stage, Stage::Ending) => return Ok(()),
+    };
     tracing::info!(records, "the database is as of the end of the log");
 
     let dialer = Dialer::new(config.dial);
@@ -147,7 +151,13 @@ pub async fn run(
     wait_for(&mut stage, Stage::Ending).await;
     servers.shutdown().await;
     hosts.flush().await?;
-    store.close().await?;
+    match store.close().await {
+        Err(error) if error.is_passing() => tracing::warn!(
+            %error,
+            "what the database does not know yet is read from the event log at the next start"
+        ),
+        closed => closed?,
+    }
     tasks.shutdown().await;
     Ok(())
 }

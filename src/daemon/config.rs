@@ -396,7 +396,7 @@ mod tests {
             Flags { shards: Some("0".into()), ..Flags::default() },
             Flags { initial_seq_number: Some("0".into()), ..Flags::default() },
             Flags { plc_host: Some("plc.directory".into()), ..Flags::default() },
-            Flags { db_url: Some("postgres://x".into()), ..Flags::default() },
+            Flags { db_url: Some("mysql://x".into()), ..Flags::default() },
             Flags { allow_private_hosts: vec!["10.0.0.0/99".into()], ..Flags::default() },
             Flags { driver: Some("kqueue".into()), ..Flags::default() },
             Flags { signatures: Some("fast".into()), ..Flags::default() },

@@ -6,6 +6,7 @@
 mod args;
 mod backup;
 mod config;
+mod db_tools;
 mod env;
 mod fatal;
 mod files;
@@ -67,6 +68,7 @@ fn invoke(args: &[String]) -> Result<(), Fatal> {
             log::start(&LogOutput::from_flags(&flags).map_err(faulty)?);
             log_tools::run(command, &Config::from_flags(&flags).map_err(faulty)?.log_dir)
         }
+        Invocation::Db(command) => db_tools::run(&command),
         Invocation::Serve { flags, ignored } => {
             let faulty = |error| Fatal::of(Code::Config, &error).remedy("See relayered --help");
             log::start(&LogOutput::from_flags(&flags).map_err(faulty)?);

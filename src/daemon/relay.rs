@@ -45,6 +45,10 @@ const CONTROL_STOP_MAX: Duration = Duration::from_millis(1500);
 /// which lags the log by less than a second.
 const LOST_LOG_MARGIN: u64 = 1_000_000;
 
+/// Pause between attempts to reach the database at start; it doubles from one to the other.
+const DATABASE_PAUSE_MIN: Duration = Duration::from_millis(500);
+const DATABASE_PAUSE_MAX: Duration = Duration::from_secs(10);
+
 /// What the main thread waits for.
 pub(crate) enum Event {
     Signal(i32),
@@ -67,12 +71,7 @@ pub(crate) fn run(config: Config) -> Result<(), Fatal> {
     let api = bind(config.api, "--api-listen")?;
     let metrics = bind(config.metrics, "--metrics-listen")?;
     let recorder = Recorder::install().map_err(|error| Fatal::of(Code::Software, &error))?;
-    let store = Store::open(&config.database).map_err(|error| {
-        Fatal::of(Code::Config, &error).remedy(
-            "Check --db-url and --data-dir: the directory must be writable, and a database of a \
-             newer version needs the newer program",
-        )
-    })?;
+    let Some(store) = open_store(&config, &events)? else { return Ok(()) };
     prepare_signatures(config.signatures);
     let bell = Doorbell::new();
     let engine = start_engine(&config, &store, &bell)?;
@@ -85,6 +84,33 @@ pub(crate) fn run(config: Config) -> Result<(), Fatal> {
     let control = control_config(&config, api, metrics)?;
     spawn_control(control, store, link, recorder, stages, sender)?;
     wait(&events, handle, &stage)
+}
+
+/// Opens the database; one that cannot be reached is waited for. `None`: told to stop meanwhile.
+fn open_store(config: &Config, events: &mpsc::Receiver<Event>) -> Result<Option<Store>, Fatal> {
+    let mut pause = DATABASE_PAUSE_MIN;
+    loop {
+        let error = match Store::open(&config.database) {
+            Ok(store) => return Ok(Some(store)),
+            Err(error) => error,
+        };
+        if !error.is_passing() {
+            return Err(Fatal::of(Code::Config, &error).remedy(
+                "Check --db-url and --data-dir: the directory must be writable, and a database of \
+                 a newer version needs the newer program",
+            ));
+        }
+        tracing::warn!(
+            database = %config.database,
+            %error,
+            "waiting for the database: the relay starts once it answers; next try in {pause:?}"
+        );
+        if let Ok(Event::Signal(signal)) = events.recv_timeout(pause) {
+            tracing::info!(signal, "stopped before the database could be reached");
+            return Ok(None);
+        }
+        pause = (pause * 2).min(DATABASE_PAUSE_MAX);
+    }
 }
 
 /// Before the shards start: they would wait for the tables with their first batch.

@@ -17,6 +17,7 @@ pub mod http;
 pub mod json;
 pub mod pds;
 pub mod plc;
+pub mod postgres;
 pub mod relay;
 pub mod seccomp;
 
@@ -28,6 +29,7 @@ use std::{
 pub use consumer::Consumer;
 pub use pds::FakePds;
 pub use plc::{FakePlc, Fault};
+pub use postgres::Postgres;
 pub use relay::Relay;
 
 /// The admin key that every relay under test is started with.

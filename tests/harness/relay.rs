@@ -38,6 +38,17 @@ impl Relay {
 
     /// As [`Relay::start`], with a hook on the command (a seccomp filter, a limit).
     pub fn start_prepared(plc_url: &str, arguments: &[&str], prepare: fn(&mut Command)) -> Self {
+        let mut relay = Self::spawn_prepared(plc_url, arguments, prepare);
+        relay.wait_until_up();
+        relay
+    }
+
+    /// Starts a relay without waiting for it: [`Relay::wait_until_up`] does.
+    pub fn spawn(plc: &FakePlc, arguments: &[&str]) -> Self {
+        Self::spawn_prepared(&plc.url(), arguments, |_| {})
+    }
+
+    fn spawn_prepared(plc_url: &str, arguments: &[&str], prepare: fn(&mut Command)) -> Self {
         let mut all = vec!["--plc-host".to_owned(), plc_url.to_owned()];
         all.extend(arguments.iter().map(|argument| (*argument).to_owned()));
         let unbound = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -50,7 +61,7 @@ impl Relay {
             api: unbound,
             metrics: unbound,
         };
-        relay.launch();
+        relay.execute();
         relay
     }
 
@@ -59,6 +70,17 @@ impl Relay {
     /// # Panics
     /// If it is running, or does not come up.
     pub fn launch(&mut self) {
+        self.execute();
+        self.wait_until_up();
+    }
+
+    /// Replaces the arguments for the next launch.
+    pub fn set_arguments(&mut self, plc: &FakePlc, arguments: &[&str]) {
+        let own = ["--plc-host".to_owned(), plc.url()];
+        self.arguments = own.into_iter().chain(arguments.iter().map(|&text| text.into())).collect();
+    }
+
+    fn execute(&mut self) {
         assert!(self.child.is_none(), "it is running");
         self.output = Arc::default();
         let mut command = Command::new(env!("CARGO_BIN_EXE_relayered"));
@@ -86,6 +108,11 @@ impl Relay {
             output.1.notify_all();
         });
         self.child = Some(child);
+    }
+
+    /// # Panics
+    /// If it does not come up.
+    pub fn wait_until_up(&mut self) {
         let line = self.wait_for_line("listening api=");
         self.api = address_after(&line, "api=");
         self.metrics = address_after(&line, "metrics=");

@@ -1,6 +1,6 @@
 //! What the rest of the control plane can ask the store for.
 
-use std::sync::mpsc;
+use std::{sync::mpsc, time::Duration};
 
 use ports::{AccountId, AccountState, HostId, HostProgress, LocalStatus, LogTail, RelaySeq};
 
@@ -10,6 +10,9 @@ use super::{
     database::Database, unix_now,
 };
 
+/// Between attempts to bring the rows up to the log at start.
+const START_PAUSE: Duration = Duration::from_secs(1);
+
 impl Store {
     /// Whether the database answers.
     pub async fn ping(&self) -> Result<(), StoreError> {
@@ -18,9 +21,22 @@ impl Store {
 
     /// Brings the account rows up to the end of the log, and goes on doing so every half second.
     ///
-    /// Returns once the rows are as of the newest synced event.
+    /// Returns once the rows are as of the newest synced event; while the database is away it waits.
     pub async fn follow(&self, tail: Box<dyn LogTail>) -> Result<Recovery, StoreError> {
-        self.call(move |database| database.start_following(tail)).await
+        self.call(move |database| {
+            database.set_tail(tail);
+            Ok(())
+        })
+        .await?;
+        loop {
+            match self.call(Database::start_following).await {
+                Err(error) if error.is_passing() => {
+                    tracing::warn!(%error, "the account rows wait for the database");
+                    tokio::time::sleep(START_PAUSE).await;
+                }
+                ended => return ended,
+            }
+        }
     }
 
     /// The event of the log that the account rows are as of.

@@ -35,6 +35,7 @@ pub(super) struct Follower {
     emitted: HashMap<HostId, BTreeMap<HostSeq, RelaySeq>>,
     records: Vec<LogRecord>,
     behind: bool,
+    started: bool,
 }
 
 impl Follower {
@@ -55,7 +56,7 @@ impl Follower {
     /// The database says how far its account rows are: less far, if it has forgotten its last
     /// transactions or was put back from a backup.
     pub(super) fn handle_reload(&mut self, log_seq: RelaySeq) {
-        if log_seq != self.log_seq {
+        if self.started && log_seq != self.log_seq {
             tracing::info!(
                 known = self.log_seq.0,
                 database = log_seq.0,
@@ -73,6 +74,28 @@ impl Follower {
         }
     }
 
+    /// Reads the part of the log which the account rows have already, for events that the hosts'
+    /// stored cursors do not cover.
+    fn scan_emitted(
+        &mut self,
+        floor: RelaySeq,
+        places: &HashMap<HostId, HostPlace>,
+    ) -> Result<(), StoreError> {
+        let (mut at, end) = (floor, self.log_seq);
+        while at < end {
+            let mut records = std::mem::take(&mut self.records);
+            records.clear();
+            self.tail.read_after(at, BATCH, &mut records)?;
+            let Some(last) = records.last() else { break };
+            at = last.seq;
+            for record in records.iter().filter(|record| record.seq <= end) {
+                self.note_emitted(record, places);
+            }
+            self.records = records;
+        }
+        Ok(())
+    }
+
     /// The greatest number at or below which no event above its host's cursor stands.
     fn floor(&self) -> RelaySeq {
         let oldest = self.emitted.values().flat_map(BTreeMap::values).min();
@@ -83,8 +106,8 @@ impl Follower {
 impl Database {
     pub(super) fn log_seq(&mut self) -> Result<RelaySeq, StoreError> {
         match &self.follower {
-            Some(follower) => Ok(follower.log_seq),
-            None => Ok(RelaySeq(self.meta("log_seq")?)),
+            Some(follower) if follower.started => Ok(follower.log_seq),
+            _ => Ok(RelaySeq(self.meta("log_seq")?)),
         }
     }
 
@@ -93,13 +116,26 @@ impl Database {
         self.follower.as_ref().is_some_and(|follower| follower.behind)
     }
 
-    pub(super) fn start_following(
-        &mut self,
-        tail: Box<dyn LogTail>,
-    ) -> Result<Recovery, StoreError> {
-        let newest = tail.bounds().newest;
-        let mut log_seq = RelaySeq(self.meta("log_seq")?);
-        let mut floor = RelaySeq(self.meta("emitted_floor")?);
+    /// Where [`Self::start_following`] is to read.
+    pub(super) fn set_tail(&mut self, tail: Box<dyn LogTail>) {
+        self.follower = Some(Follower {
+            tail,
+            log_seq: RelaySeq(0),
+            emitted: HashMap::new(),
+            records: Vec::new(),
+            behind: false,
+            started: false,
+        });
+    }
+
+    /// May be called again after it has failed.
+    pub(super) fn start_following(&mut self) -> Result<Recovery, StoreError> {
+        self.refresh()?;
+        let (mut log_seq, mut floor) =
+            (RelaySeq(self.meta("log_seq")?), RelaySeq(self.meta("emitted_floor")?));
+        let places = self.host_places()?;
+        let follower = self.follower.as_mut().ok_or(StoreError::Closed)?;
+        let newest = follower.tail.bounds().newest;
         if newest < log_seq {
             tracing::warn!(
                 database = log_seq.0,
@@ -110,10 +146,9 @@ impl Database {
             log_seq = newest;
             floor = floor.min(newest);
         }
-        let mut follower =
-            Follower { tail, log_seq, emitted: HashMap::new(), records: Vec::new(), behind: false };
-        self.scan_emitted(&mut follower, floor)?;
-        self.follower = Some(follower);
+        follower.log_seq = log_seq;
+        follower.scan_emitted(floor, &places)?;
+        follower.started = true;
         let records = self.follow_to_end()?;
         self.place_new_hosts()?;
         let follower = self.follower.as_ref().ok_or(StoreError::Closed)?;
@@ -123,26 +158,6 @@ impl Database {
             .map(|(host, events)| (*host, events.keys().copied().collect()))
             .collect();
         Ok(Recovery { emitted, records })
-    }
-
-    /// Reads the part of the log which the account rows have already, for events that the hosts'
-    /// stored cursors do not cover.
-    fn scan_emitted(&mut self, follower: &mut Follower, floor: RelaySeq) -> Result<(), StoreError> {
-        let places = self.host_places()?;
-        let mut at = floor;
-        while at < follower.log_seq {
-            let mut records = std::mem::take(&mut follower.records);
-            records.clear();
-            follower.tail.read_after(at, BATCH, &mut records)?;
-            let Some(last) = records.last() else { break };
-            at = last.seq;
-            let end = follower.log_seq;
-            for record in records.iter().filter(|record| record.seq <= end) {
-                follower.note_emitted(record, &places);
-            }
-            follower.records = records;
-        }
-        Ok(())
     }
 
     /// Gives a cursor to hosts that were new when the process was killed: events of theirs are in the
@@ -189,7 +204,9 @@ impl Database {
     pub(super) fn follow_batch(&mut self) -> Result<usize, StoreError> {
         self.refresh()?;
         self.flush_identities()?;
-        let Some(mut follower) = self.follower.take() else { return Ok(0) };
+        let Some(mut follower) = self.follower.take_if(|follower| follower.started) else {
+            return Ok(0);
+        };
         let result = self.follow_batch_with(&mut follower);
         self.follower = Some(follower);
         result

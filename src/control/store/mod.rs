@@ -12,6 +12,7 @@ mod audit;
 pub mod backup;
 mod calls;
 mod collection;
+mod copy;
 mod database;
 mod discovery;
 mod fold;
@@ -33,6 +34,7 @@ use tokio::sync::oneshot;
 use self::database::Database;
 pub use self::{
     audit::{AuditEntry, AuditRow},
+    copy::{CopyProgress, copy},
     discovery::{Discovery, RefusedHost},
     row::{
         AccountCounts, AccountRow, HostFilter, HostMemory, HostPatch, HostRow, HostStatus, NewHost,
@@ -66,6 +68,8 @@ pub enum StoreError {
     Directory { path: String, source: std::io::Error },
     #[error("reading the event log's index: {0}")]
     Log(#[from] std::io::Error),
+    #[error("copying the database: {0}")]
+    Copy(String),
     #[error("there is no host with number {0}")]
     NoSuchHost(HostId),
     #[error("the store has been closed")]

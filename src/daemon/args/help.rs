@@ -20,6 +20,8 @@ Usage: relayered [serve] [FLAGS]
        relayered backup DIR             event log and database into a new directory, also beside a
                                         running relay
        relayered restore DIR            puts a backup into an empty data directory
+       relayered db copy FROM TO        a stopped relay's database into an empty one; URLs as for
+                                        --db-url
 
 The log commands take --data-dir or --persist-dir. All but repair only read, also beside a running
 relay.

@@ -2,6 +2,7 @@
 //!
 //! Flags win over the environment, the environment over the `.env` file.
 
+mod db_command;
 mod help;
 mod log_command;
 mod table;
@@ -94,6 +95,15 @@ pub(crate) enum Invocation {
     },
     /// A look at the event log's files.
     Log { command: LogCommand, flags: Box<Flags> },
+    /// Work on databases of a relay that is stopped.
+    Db(DbCommand),
+}
+
+/// `relayered db …`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum DbCommand {
+    /// Between URLs as for `--db-url`.
+    Copy { from: String, to: String },
 }
 
 /// `relayered log …`
@@ -118,6 +128,9 @@ pub(crate) enum ArgsError {
 
 /// Reads the command line (without the program's name) and the environment.
 pub(crate) fn parse(args: &[String], env: &impl Env) -> Result<Invocation, ArgsError> {
+    if let Some(command) = db_command::take(args)? {
+        return Ok(Invocation::Db(command));
+    }
     let (command, args) = log_command::take(args)?;
     let mut given = Given::default();
     if let Some(text) = given.take_args(&args)? {
@@ -254,7 +267,7 @@ fn check_subcommand(arg: &str, seen: &mut Option<String>) -> Result<(), ArgsErro
     if arg != "serve" {
         return Err(ArgsError::Usage(format!(
             "unknown command {arg:?}; the commands are serve, which is also what relayered does \
-             without any, and log"
+             without any, log and db"
         )));
     }
     *seen = Some(arg.to_owned());

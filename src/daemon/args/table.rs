@@ -96,15 +96,17 @@ pub(crate) const GROUPS: &[Group] = &[
                 ["DATABASE_URL"],
                 Value("URL"),
                 "sqlite://DATA_DIR/relayered.sqlite",
-                "`sqlite://PATH`, `sqlite:///absolute/path` or `sqlite=PATH`. This version has no \
-                 PostgreSQL support."
+                "`sqlite://PATH`, `sqlite:///absolute/path`, `sqlite=PATH`, \
+                 `postgres://USER:PASSWORD@HOST/NAME?sslmode=verify-full`, or `postgres=` and \
+                 `key=value` pairs. A server that cannot be reached is waited for."
             ),
             flag!(
                 "max-db-conn" | "max-metadb-connections",
                 ["MAX_DB_CONNECTIONS", "MAX_METADB_CONNECTIONS"],
                 Value("N"),
                 "40",
-                "Connections to a database server; SQLite uses one."
+                "Connections to a database server at most. One is enough for all: it is what this \
+                 version uses."
             ),
             flag!(
                 "persist-dir" | "disk-persister-dir",

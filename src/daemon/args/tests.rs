@@ -106,6 +106,23 @@ fn log_commands_take_the_relays_flags_too() {
 }
 
 #[test]
+fn db_copy_takes_two_urls() {
+    let copy = DbCommand::Copy { from: "sqlite://a".into(), to: "postgres://b/c".into() };
+    assert_eq!(run("db copy sqlite://a postgres://b/c", &[]).unwrap(), Invocation::Db(copy));
+    for (args, hint) in [
+        ("db", "needs a command"),
+        ("db move a b", "move"),
+        ("db copy a", "two URLs"),
+        ("db copy a b c", "two URLs"),
+        ("db copy --data-dir x", "two URLs"),
+    ] {
+        let error = run(args, &[]).unwrap_err().to_string();
+        assert!(error.contains(hint), "{args}: {error}");
+    }
+    assert!(matches!(run("db copy --help", &[]).unwrap(), Invocation::Print(_)));
+}
+
+#[test]
 fn every_flag_of_the_table_reaches_argh() {
     for flag in table::all() {
         let args = match flag.kind {

@@ -20,8 +20,8 @@ use ports::{
 use super::*;
 
 /// An empty database, dropped at the end.
-struct Fresh {
-    url: DatabaseUrl,
+pub(super) struct Fresh {
+    pub(super) url: DatabaseUrl,
     /// Of SQLite; `None` on a server.
     directory: Option<tempfile::TempDir>,
 }
@@ -82,7 +82,7 @@ async fn admin(server: &str, sql: &str) {
 }
 
 /// Runs a test on each kind of database.
-async fn on_both(test: impl AsyncFn(&Fresh)) {
+pub(super) async fn on_both(test: impl AsyncFn(&Fresh)) {
     let sqlite = Fresh::sqlite();
     test(&sqlite).await;
     sqlite.drop().await;

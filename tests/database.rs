@@ -1,0 +1,194 @@
+//! The relay on PostgreSQL: the server goes and comes, and no event waits for it or is lost.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod harness;
+
+use std::{
+    collections::BTreeMap,
+    process::{Command, Output},
+};
+
+use harness::{Consumer, Postgres, Relay, consumer, corpus::Corpus, eventually};
+use protocol::frame::Body;
+
+/// The last rev of each account in the frames of a firehose.
+fn last_revs(frames: &[Vec<u8>]) -> BTreeMap<String, i64> {
+    let mut revs = BTreeMap::new();
+    for frame in frames {
+        let event = consumer::event(frame);
+        let rev = match &event.body {
+            Body::Commit(commit) => commit.rev,
+            Body::Sync(sync) => sync.rev,
+            Body::Identity(_) | Body::Account(_) => continue,
+        };
+        revs.insert(event.did.to_owned(), rev_number(rev));
+    }
+    revs
+}
+
+/// The number that a TID encodes.
+fn rev_number(rev: &str) -> i64 {
+    const DIGITS: &str = "234567abcdefghijklmnopqrstuvwxyz";
+    rev.chars().fold(0, |number, digit| number << 5 | DIGITS.find(digit).unwrap() as i64)
+}
+
+fn stored_revs(postgres: &Postgres) -> BTreeMap<String, i64> {
+    let rows = postgres.query("SELECT did, rev FROM account WHERE rev IS NOT NULL");
+    rows.iter().map(|row| (row.get(0), row.get(1))).collect()
+}
+
+fn postgres(test: &str) -> Option<Postgres> {
+    let postgres = Postgres::prepare();
+    if postgres.is_none() {
+        harness::skipped(test, "PostgreSQL is not installed");
+    }
+    postgres
+}
+
+#[test]
+fn a_database_that_stops_and_comes_back_under_load_costs_no_event() {
+    let Some(mut postgres) = postgres("database") else { return };
+    postgres.launch();
+    let corpus = Corpus::load();
+    let (plc, hosts) = corpus.network();
+    let relay = Relay::start(&plc, &["--db-url", &postgres.url()]);
+    let consumer = Consumer::connect(relay.api, Some(0));
+    let part = |number: usize| {
+        for (pds, frames) in hosts.iter().zip(&corpus.hosts) {
+            let size = frames.len() / 4 + 1;
+            pds.push_all(frames.iter().skip(number * size).take(size).cloned());
+        }
+    };
+    for pds in &hosts {
+        relay.add_host(pds);
+    }
+    part(0);
+    part(1);
+    let first_half: usize =
+        corpus.hosts.iter().map(|frames| (2 * (frames.len() / 4 + 1)).min(frames.len())).sum();
+    consumer.wait_for(first_half);
+
+    for round in [2, 3] {
+        // Once in the middle of transactions, once in order.
+        if round == 2 {
+            postgres.crash()
+        } else {
+            postgres.shut_down()
+        }
+        let before = consumer.count();
+        part(round);
+        // Events go on without the database.
+        consumer.wait_for(before + 50);
+        relay.wait_for_line("the connection to the database is lost");
+        postgres.launch();
+    }
+    let frames = consumer.wait_for(corpus.event_count());
+    corpus.assert_complete(&frames);
+
+    let expected = last_revs(&frames);
+    eventually("the rows to be as the log", || (stored_revs(&postgres) == expected).then_some(()));
+    eventually("the cursors to be stored", || {
+        let rows = postgres.query("SELECT hostname, last_seq FROM host");
+        let stored: BTreeMap<String, Option<i64>> =
+            rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+        hosts
+            .iter()
+            .zip(&corpus.hosts)
+            .all(|(pds, frames)| {
+                let last = frames.last().map(|(seq, _)| *seq as i64);
+                stored.get(&pds.hostname()) == Some(&last)
+            })
+            .then_some(())
+    });
+    let counted = postgres.query(
+        "SELECT count(*) FROM host WHERE account_count <>
+             (SELECT count(*) FROM account
+              WHERE host_id = host.id AND upstream <> 3 AND local <> 2)",
+    );
+    assert_eq!(counted[0].get::<_, i64>(0), 0, "hosts whose accounts are counted wrongly");
+}
+
+#[test]
+fn a_relay_starts_once_its_database_does() {
+    let Some(mut postgres) = postgres("database") else { return };
+    let corpus = Corpus::load();
+    let (plc, hosts) = corpus.network();
+    let mut relay = Relay::spawn(&plc, &["--db-url", &postgres.url()]);
+    relay.wait_for_line("waiting for the database");
+    postgres.launch();
+    relay.wait_until_up();
+    let consumer = Consumer::connect(relay.api, Some(0));
+    relay.add_host(&hosts[0]);
+    hosts[0].push_all(corpus.hosts[0].iter().take(20).cloned());
+    consumer.wait_for(20);
+    assert!(relay.terminate().success());
+}
+
+#[test]
+fn a_relay_that_waits_for_its_database_can_be_stopped() {
+    let Some(postgres) = postgres("database") else { return };
+    let mut relay = Relay::spawn(&harness::FakePlc::start(), &["--db-url", &postgres.url()]);
+    relay.wait_for_line("waiting for the database");
+    assert!(relay.terminate().success());
+}
+
+#[test]
+fn a_relay_whose_database_is_away_stops_in_order() {
+    let Some(mut postgres) = postgres("database") else { return };
+    postgres.launch();
+    let mut relay = Relay::start(&harness::FakePlc::start(), &["--db-url", &postgres.url()]);
+    postgres.crash();
+    relay.wait_for_line("the connection to the database is lost");
+    assert!(relay.terminate().success());
+}
+
+fn copy(from: &str, to: &str) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_relayered"));
+    command.env_clear().args(["db", "copy", from, to]).output().unwrap()
+}
+
+#[test]
+fn a_database_is_copied_to_the_other_kind_and_back() {
+    let Some(mut postgres) = postgres("database") else { return };
+    postgres.launch();
+    let corpus = Corpus::load();
+    let (plc, hosts) = corpus.network();
+    let mut relay = Relay::start(&plc, &[]);
+    let consumer = Consumer::connect(relay.api, Some(0));
+    for (pds, frames) in hosts.iter().zip(&corpus.hosts) {
+        relay.add_host(pds);
+        pds.push_all(frames.iter().take(100).cloned());
+    }
+    let revs = last_revs(&consumer.wait_for(300));
+    assert!(relay.terminate().success());
+
+    let sqlite = format!("sqlite://{}", relay.data_dir().join("relayered.sqlite").display());
+    let done = copy(&sqlite, &postgres.url());
+    assert!(done.status.success(), "{done:?}");
+    assert_eq!(stored_revs(&postgres), revs);
+    let again = copy(&sqlite, &postgres.url());
+    assert!(
+        !again.status.success() && String::from_utf8_lossy(&again.stderr).contains("not empty")
+    );
+
+    // The relay goes on with the copy where it was with the original.
+    relay.set_arguments(&plc, &["--db-url", &postgres.url()]);
+    relay.launch();
+    let consumer = Consumer::connect(relay.api, Some(0));
+    for (pds, frames) in hosts.iter().zip(&corpus.hosts) {
+        pds.push_all(frames.iter().skip(100).cloned());
+    }
+    let frames = consumer.wait_for(corpus.event_count());
+    corpus.assert_complete(&frames);
+    assert!(relay.terminate().success());
+    assert_eq!(stored_revs(&postgres), last_revs(&frames));
+
+    let back = format!("sqlite://{}", relay.data_dir().join("back.sqlite").display());
+    let done = copy(&postgres.url(), &back);
+    assert!(done.status.success(), "{done:?}");
+    relay.set_arguments(&plc, &["--db-url", &back]);
+    relay.launch();
+    let repos = relay.get("/xrpc/com.atproto.sync.listRepos?limit=1000").json();
+    assert_eq!(repos["repos"].as_array().unwrap().len(), last_revs(&frames).len());
+}

@@ -1,0 +1,152 @@
+//! A PostgreSQL server of the test's own, on a Unix socket in a temporary folder.
+
+use std::{
+    env, fs,
+    os::unix::process::CommandExt,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+};
+
+use tempfile::TempDir;
+use tokio_postgres::{NoTls, Row};
+
+use super::eventually;
+
+pub struct Postgres {
+    binaries: PathBuf,
+    directory: TempDir,
+    server: Option<Child>,
+}
+
+impl Postgres {
+    /// `None`: PostgreSQL is not installed.
+    pub fn start() -> Option<Self> {
+        let mut postgres = Self::prepare()?;
+        postgres.launch();
+        Some(postgres)
+    }
+
+    /// An empty cluster that is not running yet. `None`: PostgreSQL is not installed.
+    pub fn prepare() -> Option<Self> {
+        let binaries = find_binaries()?;
+        let directory = tempfile::Builder::new().prefix("pg").tempdir().unwrap();
+        if let Some((uid, gid)) = servant() {
+            std::os::unix::fs::chown(directory.path(), Some(uid), Some(gid)).unwrap();
+        }
+        let postgres = Self { binaries, directory, server: None };
+        let made = postgres
+            .command("initdb")
+            .args(["--auth=trust", "--username=relayered", "--no-sync", "--encoding=UTF8", "-D"])
+            .arg(postgres.data())
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        Some(postgres)
+    }
+
+    /// For `--db-url`.
+    pub fn url(&self) -> String {
+        let socket = self.directory.path().display().to_string().replace('/', "%2F");
+        format!("postgres://relayered@{socket}/postgres")
+    }
+
+    /// Starts the server, and waits until it answers.
+    pub fn launch(&mut self) {
+        assert!(self.server.is_none(), "it is running");
+        let socket = format!("unix_socket_directories={}", self.directory.path().display());
+        let mut command = self.command("postgres");
+        command.arg("-D").arg(self.data()).args(["-c", "listen_addresses=", "-c", &socket]);
+        let log = fs::File::options().append(true).create(true).open(self.log_path()).unwrap();
+        self.server = Some(command.stdout(Stdio::null()).stderr(log).spawn().unwrap());
+        eventually("PostgreSQL to answer", || self.try_query("SELECT 1").ok().map(drop));
+    }
+
+    /// As if the power went.
+    pub fn crash(&mut self) {
+        self.stop("QUIT");
+    }
+
+    pub fn shut_down(&mut self) {
+        self.stop("INT");
+    }
+
+    fn stop(&mut self, signal: &str) {
+        let Some(mut server) = self.server.take() else { return };
+        let id = server.id().to_string();
+        Command::new("kill").args([&format!("-{signal}"), &id]).status().unwrap();
+        eventually("PostgreSQL to end", || server.try_wait().unwrap());
+    }
+
+    /// # Panics
+    /// If the statement fails.
+    pub fn query(&self, sql: &str) -> Vec<Row> {
+        self.try_query(sql).unwrap_or_else(|error| panic!("{sql}: {error:?}"))
+    }
+
+    fn try_query(&self, sql: &str) -> Result<Vec<Row>, tokio_postgres::Error> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let (client, connection) = tokio_postgres::connect(&self.url(), NoTls).await?;
+            tokio::spawn(connection);
+            client.query(sql, &[]).await
+        })
+    }
+
+    fn command(&self, name: &str) -> Command {
+        let mut command = Command::new(self.binaries.join(name));
+        command.env_clear().env("LC_ALL", "C").current_dir(self.directory.path());
+        command.stdin(Stdio::null());
+        if let Some((uid, gid)) = servant() {
+            command.uid(uid).gid(gid);
+        }
+        command
+    }
+
+    fn data(&self) -> PathBuf {
+        self.directory.path().join("data")
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.directory.path().join("log")
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = fs::read_to_string(self.log_path()).unwrap_or_default();
+            eprintln!("--- PostgreSQL's log:\n{log}\n---");
+        }
+        if let Some(mut server) = self.server.take() {
+            // SIGQUIT ends its children too.
+            let _ = Command::new("kill").args(["-QUIT", &server.id().to_string()]).status();
+            let _ = server.wait();
+        }
+    }
+}
+
+/// PostgreSQL does not run as root: then it runs as its own user, or as nobody.
+fn servant() -> Option<(u32, u32)> {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let uid = status.lines().find_map(|line| line.strip_prefix("Uid:")).unwrap();
+    if uid.split_whitespace().nth(1) != Some("0") {
+        return None;
+    }
+    let users = fs::read_to_string("/etc/passwd").unwrap();
+    ["postgres", "nobody"].iter().find_map(|name| {
+        let fields: Vec<&str> = users
+            .lines()
+            .map(|line| line.split(':').collect())
+            .find(|f: &Vec<&str>| f[0] == *name)?;
+        Some((fields[2].parse().unwrap(), fields[3].parse().unwrap()))
+    })
+}
+
+/// The folder with `initdb` and `postgres` in it.
+fn find_binaries() -> Option<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let packaged = fs::read_dir("/usr/lib/postgresql").into_iter().flatten();
+    let packaged = packaged.filter_map(Result::ok).map(|entry| entry.path().join("bin"));
+    let has_both = |folder: &Path| ["initdb", "postgres"].iter().all(|n| folder.join(n).exists());
+    env::split_paths(&path).chain(packaged).find(|folder| has_both(folder))
+}
