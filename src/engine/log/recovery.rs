@@ -50,6 +50,13 @@ pub(super) fn open(
         clean: None,
     };
     let written = lease.write(&*storage, dir);
+    if let Err(error) = &written
+        && storage.sync_dir(dir).is_err()
+    {
+        // With the lease the names of what was recovered would have become durable.
+        let error = std::io::Error::new(error.kind(), error.to_string());
+        return Err(LogError::io("write", &lease::path(dir), error));
+    }
     // What is there can be served. No number is given out before there is room for the lease.
     let lease =
         if written.is_ok() { lease } else { Lease { leased: RelaySeq(next.0 - 1), ..lease } };

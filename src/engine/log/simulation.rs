@@ -395,16 +395,19 @@ fn nothing_is_lost_renumbered_or_damaged() {
         let (from, to) = text.split_once("..")?;
         Some(from.parse().ok()?..to.parse().ok()?)
     });
-    for seed in seeds.unwrap_or(0..24) {
+    for seed in seeds.unwrap_or(0..60) {
         run_seed(seed);
     }
 }
 
 /// 0: a segment made, but not written to before a clean stop; the rest of an interrupted removal.
-/// 2: a tail which the kernel showed, but had failed to write. 95: a file header of that kind.
+/// 2: a tail which the kernel showed, but had failed to write. 95: a file header of that kind; blank
+/// frames in memory, written in the place of frames whose records were not flagged. 232: an event seen by
+/// nobody, as the take-down that hid it came in the same batch and was lost. 2173: a start without a
+/// lease, which counted as synced what was in files whose names were not.
 #[test]
 fn seeds_that_once_failed() {
-    for seed in [0, 2, 95] {
+    for seed in [0, 2, 95, 232, 2173] {
         run_seed(seed);
     }
 }

@@ -438,12 +438,26 @@ fn a_full_disk_takes_nothing_and_heals_by_itself() {
     assert_eq!(read_all(&reader, LogPos(0)), stored);
 }
 
+#[test]
+fn a_start_on_a_disk_that_can_not_be_changed_is_refused_and_changes_nothing() {
+    let dir = tempdir().unwrap();
+    let disk = std::sync::Arc::new(FaultyDisk::new(1));
+    let mut writer = recovery::open(config(dir.path()), disk.clone()).unwrap();
+    append(&mut writer, 60, 500);
+    drop(writer);
+    let image = files(dir.path());
+    disk.set_fault(Some(Fault::ReadOnly));
+    let refused = recovery::open(config(dir.path()), disk.clone());
+    assert!(matches!(refused, Err(LogError::Io { .. })));
+    assert!(files(dir.path()) == image);
+    disk.set_fault(None);
+    recovery::open(config(dir.path()), disk).unwrap();
+}
+
 /// After a stop in order, a kill, and with nothing there yet.
 #[test]
 fn a_start_on_a_disk_that_takes_nothing_serves_and_goes_on_when_it_does() {
-    for (fault, stop) in
-        [(Fault::Full, 0), (Fault::Full, 1), (Fault::ReadOnly, 0), (Fault::Full, 2)]
-    {
+    for (fault, stop) in [(Fault::Full, 0), (Fault::Full, 1), (Fault::Full, 2)] {
         let dir = tempdir().unwrap();
         let disk = std::sync::Arc::new(FaultyDisk::new(1));
         let mut stored = Vec::new();
