@@ -258,9 +258,10 @@ fn copy_table(
     let updates: Vec<String> =
         names[table.key..].iter().map(|name| format!("{name} = excluded.{name}")).collect();
     // The target has rows of `meta` from the start.
-    let conflict = match table.name == META.name {
-        true => format!(" ON CONFLICT (name) DO UPDATE SET {}", updates.join(", ")),
-        false => String::new(),
+    let conflict = if table.name == META.name {
+        format!(" ON CONFLICT (name) DO UPDATE SET {}", updates.join(", "))
+    } else {
+        String::new()
     };
     let insert = format!(
         "INSERT INTO {} ({}) SELECT {} FROM {{rows}} WHERE true{conflict}",

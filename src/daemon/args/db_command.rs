@@ -4,16 +4,13 @@ use super::{ArgsError, DbCommand};
 
 const USAGE: &str = "relayered db copy FROM TO, where both are URLs as for --db-url";
 
-/// The command, if it is one on databases. `None` also where the help is wanted.
-pub(super) fn take(args: &[String]) -> Result<Option<DbCommand>, ArgsError> {
+/// What stands behind `db`. `None`: the help is wanted.
+pub(super) fn parse(args: &[String]) -> Result<Option<DbCommand>, ArgsError> {
     let wrong = |problem: &str| ArgsError::Usage(format!("{problem}. Usage: {USAGE}"));
-    let (Some("db"), Some(rest)) = (args.first().map(String::as_str), args.get(1..)) else {
-        return Ok(None);
-    };
-    if rest.iter().any(|arg| matches!(arg.as_str(), "--help" | "-h" | "--version" | "-V")) {
+    if args.iter().any(|arg| matches!(arg.as_str(), "--help" | "-h")) {
         return Ok(None);
     }
-    match rest {
+    match args {
         [copy, from, to]
             if copy == "copy" && ![from, to].iter().any(|url| url.starts_with('-')) =>
         {

@@ -128,8 +128,11 @@ pub(crate) enum ArgsError {
 
 /// Reads the command line (without the program's name) and the environment.
 pub(crate) fn parse(args: &[String], env: &impl Env) -> Result<Invocation, ArgsError> {
-    if let Some(command) = db_command::take(args)? {
-        return Ok(Invocation::Db(command));
+    if let Some(("db", args)) = args.split_first().map(|(first, rest)| (first.as_str(), rest)) {
+        return Ok(match db_command::parse(args)? {
+            Some(command) => Invocation::Db(command),
+            None => Invocation::Print(help::text()),
+        });
     }
     let (command, args) = log_command::take(args)?;
     let mut given = Given::default();

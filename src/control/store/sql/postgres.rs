@@ -23,7 +23,7 @@ const PAUSE_MIN: Duration = Duration::from_millis(250);
 const PAUSE_MAX: Duration = Duration::from_secs(15);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A server that is there answers any statement of the running relay well within this.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// After this long without an answer to packets the connection counts as broken.
 const TCP_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -156,7 +156,7 @@ impl Postgres {
                 "the connection to the database is lost; events go on meanwhile, and the account \
                  rows follow once it is back"
             );
-            self.last_error = why.to_owned();
+            why.clone_into(&mut self.last_error);
             self.pause = PAUSE_MIN;
             self.retry_at = Instant::now();
         }

@@ -149,3 +149,94 @@ async fn a_log_that_is_gone_does_not_stop_the_relay() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn records_made_again_from_frames_find_their_accounts() {
+    on_both(async |fresh| {
+        let (store, log) = (fresh.open(), FakeLog::default());
+        let host = store.insert_host(new_host("a.example")).await.unwrap().id;
+        store.create_account("did:plc:a", host).await.unwrap();
+        store.set_local("did:plc:a", LocalStatus::Takendown, false).await.unwrap();
+        // Neither account nor host stand in such a record, nor what the relay said.
+        log.append(0, "did:plc:a", 0, 0, Some(7));
+        log.append(0, "did:plc:new", 0, 0, Some(8));
+        log.append(0, "did:plc:new", 0, 0, Some(9));
+        store.follow(Box::new(log.clone())).await.unwrap();
+        let known = state(&store, "did:plc:a").await;
+        assert_eq!((known.host, known.local), (host, LocalStatus::Takendown));
+        assert_eq!(known.head, Some(head(7)));
+        let new = state(&store, "did:plc:new").await;
+        assert_eq!((new.host, new.head), (HostId::RELAY, Some(head(9))));
+        // Its host becomes known with its next event, and counts it then.
+        log.append(new.id.0, "did:plc:new", host.0, 5, Some(10));
+        let as_of = store.account_as_of("did:plc:new", RelaySeq(4)).await.unwrap();
+        assert_eq!(as_of.state.unwrap().host, host);
+        assert_eq!(store.host(host).await.unwrap().account_count, 2);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn deleted_accounts_free_their_places() {
+    on_both(async |fresh| {
+        let (store, log) = (fresh.open(), FakeLog::default());
+        let host = store.insert_host(new_host("a.example")).await.unwrap().id;
+        let account = store.create_account("did:plc:a", host).await.unwrap();
+        log.append(account.id.0, "did:plc:a", host.0, 1, None);
+        let gone = UpstreamStatus { active: false, word: StatusWord::Deleted };
+        {
+            let mut records = log.0.lock().unwrap();
+            (records[0].0.kind, records[0].0.upstream) = (EventKind::Account, gone);
+        }
+        store.follow(Box::new(log.clone())).await.unwrap();
+        assert_eq!(store.host(host).await.unwrap().account_count, 0);
+        let announced = state(&store, "did:plc:a").await.announced.unwrap();
+        assert_eq!((announced.active, announced.word), (false, StatusWord::Deleted));
+        // And take them again when they come back.
+        log.append(account.id.0, "did:plc:a", host.0, 2, Some(2));
+        store.account_as_of("did:plc:a", RelaySeq(2)).await.unwrap();
+        assert_eq!(store.host(host).await.unwrap().account_count, 1);
+        assert_eq!(store.account_counts(host).await.unwrap().counted, 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_look_up_waits_for_the_event_that_it_needs() {
+    on_both(async |fresh| {
+        let (store, log) = (fresh.open(), FakeLog::default());
+        let host = store.insert_host(new_host("a.example")).await.unwrap().id;
+        let account = store.create_account("did:plc:a", host).await.unwrap();
+        store.follow(Box::new(log.clone())).await.unwrap();
+        let (asking, appended) = (store.clone(), log.clone());
+        let question = tokio::spawn(async move {
+            asking.account_as_of("did:plc:a", RelaySeq(1)).await.unwrap().state.unwrap()
+        });
+        tokio::task::yield_now().await;
+        // Whoever asks for less is answered meanwhile.
+        assert_eq!(state(&store, "did:plc:a").await.head, None);
+        appended.append(account.id.0, "did:plc:a", host.0, 1, Some(3));
+        assert_eq!(question.await.unwrap().head, Some(head(3)));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_numbering_that_a_host_gave_up_is_forgotten() {
+    on_both(async |fresh| {
+        let (store, log) = (fresh.open(), FakeLog::default());
+        let host = store.insert_host(new_host("a.example")).await.unwrap().id;
+        let account = store.create_account("did:plc:a", host).await.unwrap();
+        log.append(account.id.0, "did:plc:a", host.0, 900, Some(1));
+        log.append(account.id.0, "did:plc:a", host.0, 3, Some(2));
+        store.follow(Box::new(log.clone())).await.unwrap();
+        let renumbered =
+            HostProgress { log_floor: RelaySeq(1), renumbered: true, ..progress(host, 2) };
+        store.save_progress(vec![renumbered]).await.unwrap();
+        store.close().await.unwrap();
+        let store = fresh.open();
+        let recovery = store.follow(Box::new(log)).await.unwrap();
+        assert_eq!(recovery.emitted, HashMap::from([(host, vec![HostSeq(3)])]));
+    })
+    .await;
+}
