@@ -1,13 +1,14 @@
 //! Where the microseconds of an event go: CPU time of each step of verification, on the corpus that
 //! the reference library made, beside the bare signature checks of the same events.
 //!
-//! `cargo run --release -p bench [ROUNDS]`. Figures are the minimum over the rounds, in µs of this thread's CPU
+//! `cargo run --release -p bench [ROUNDS]`; with `log` instead: what an event costs the log's writer. Figures are the minimum over the rounds, in µs of this thread's CPU
 //! clock for each #commit event. What only the running relay can show (sockets, rings, log, sends)
 //! is measured by `loadgen demo`.
 
 #![forbid(unsafe_code)]
 
 mod corpus;
+mod log_cost;
 
 use std::{collections::HashMap, env, hint::black_box};
 
@@ -24,6 +25,12 @@ use rustix::time::{ClockId, clock_gettime};
 static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() {
+    if env::args().nth(1).as_deref() == Some("log") {
+        if let Err(error) = log_cost::run() {
+            eprintln!("{error}");
+        }
+        return;
+    }
     let rounds = env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(20);
     let commits = corpus::commits();
     let frame_bytes: usize = commits.iter().map(|commit| commit.frame.len()).sum();
