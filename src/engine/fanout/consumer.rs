@@ -194,12 +194,13 @@ impl<F: Feed> Consumer<F> {
     async fn send_memory(&mut self, slice: MemorySlice) -> io::Result<()> {
         let mut walk = Walk::default();
         let mut at = 0;
-        while at < slice.len() && !(self.link.has_words() && at == walk.end()) {
+        let cut_short = |link: &ConsumerLink| link.has_words() || slice.is_stale();
+        while at < slice.len() && !(cut_short(&self.link) && at == walk.end()) {
             let piece = slice.len().min(at + PIECE_BYTES);
             let count = self.link.write_now(&slice[at..piece])?;
             at += count;
             self.note_written(count);
-            if at < piece || self.link.has_words() {
+            if at < piece || cut_short(&self.link) {
                 // Not the whole chunk waits until there is room, but the rest of one event.
                 walk = walk.to(slice.len().min(at + 1), &slice);
                 self.write(Bytes::copy_from_slice(&slice[at..walk.end()])).await?;

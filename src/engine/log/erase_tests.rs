@@ -305,7 +305,10 @@ fn a_reader_in_the_middle_of_an_erased_event_gets_no_byte_of_it() {
         }
         // What is held already: from memory it stays as it was; from a file it says that it does not.
         match held {
-            Slice::Memory(slice) => assert!(slice.starts_with(&secret.stored(1))),
+            Slice::Memory(slice) => {
+                assert!(slice.starts_with(&secret.stored(1)));
+                assert!(slice.is_stale());
+            }
             Slice::File(slice) => {
                 slice.read().unwrap();
                 assert!(!slice.is_sound());

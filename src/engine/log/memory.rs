@@ -264,6 +264,14 @@ impl MemorySlice {
     }
 }
 
+impl MemorySlice {
+    /// Events in it have been erased since: what is left of it is not to be sent, but for the rest of
+    /// an event that was begun.
+    pub fn is_stale(&self) -> bool {
+        self.chunk.is_to_be_wiped()
+    }
+}
+
 impl Deref for MemorySlice {
     type Target = [u8];
 
