@@ -202,7 +202,10 @@ impl World {
             segment.is_some_and(|one| one.record(RelaySeq(seq)).is_ok_and(|record| record.rebuilt))
         };
         let mut known = all.clone();
-        known.retain(|seq, _| !rebuilt(*seq));
+        // A take-down that the flipped bit has taken away with the tail, before it was done, is unknown.
+        known.retain(|seq, bytes| {
+            !rebuilt(*seq) && (content(bytes).1 != DOWN || found.contains_key(seq))
+        });
         let right = served(&known);
         // What was removed may be back, if the removal was not synced.
         for (seq, bytes) in found.range(self.witness.oldest..) {
