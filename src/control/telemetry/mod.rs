@@ -48,7 +48,11 @@ impl std::fmt::Debug for Recorder {
 
 /// The help texts, one for each metric of this crate.
 fn describe() {
-    use metrics::{describe_counter, describe_gauge};
+    describe_counters();
+    describe_gauges();
+}
+
+fn describe_counters() {
     for (name, help) in [
         ("relayered_upstream_events_total", "Events received from hosts, by kind."),
         ("relayered_upstream_received_bytes", "Bytes of frames received from hosts."),
@@ -83,8 +87,11 @@ fn describe() {
             "ALARM if not 0: signatures on which lanes and library differed.",
         ),
     ] {
-        describe_counter!(name, help);
+        metrics::describe_counter!(name, help);
     }
+}
+
+fn describe_gauges() {
     for (name, help) in [
         ("relayered_accounts_loaded_count", "Accounts in the shards' memory."),
         ("relayered_accounts_parked_count", "Frames that wait for an identity."),
@@ -119,6 +126,6 @@ fn describe() {
         ("relayered_process_threads_count", "Threads of the process."),
         ("relayered_process_start_seconds", "Unix time at which the process started."),
     ] {
-        describe_gauge!(name, help);
+        metrics::describe_gauge!(name, help);
     }
 }
