@@ -9,6 +9,7 @@
 
 mod corpus;
 mod log_cost;
+mod store;
 
 use std::{collections::HashMap, env, hint::black_box};
 
@@ -30,6 +31,11 @@ fn main() {
             eprintln!("{error}");
         }
         return;
+    }
+    if let [_, store, url, accounts] = env::args().collect::<Vec<_>>().as_slice()
+        && store == "store"
+    {
+        return store::run(url, accounts.parse().unwrap_or(10_000_000));
     }
     let rounds = env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(20);
     let commits = corpus::commits();

@@ -72,9 +72,9 @@ fn a_database_that_stops_and_comes_back_under_load_costs_no_event() {
     for round in [2, 3] {
         // Once in the middle of transactions, once in order.
         if round == 2 {
-            postgres.crash()
+            postgres.crash();
         } else {
-            postgres.shut_down()
+            postgres.shut_down();
         }
         let before = consumer.count();
         part(round);
