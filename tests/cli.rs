@@ -106,7 +106,7 @@ type Mistake<'a> = (&'a [&'a str], &'a [(&'a str, &'a str)], i32, &'a [&'a str])
 
 #[test]
 fn mistakes_are_named_and_have_their_exit_codes() {
-    let postgres = "postgres://relay:secret@db/relay";
+    let postgres = "postgres://relay:secret@db/relay?sslmode=maybe";
     let cases: &[Mistake<'_>] = &[
         (&["--api-listn", ":1"], &[], USAGE, &["--api-listn", "nearest is --api-listen"]),
         (&["--api-listen"], &[], USAGE, &["--api-listen needs a value"]),
@@ -121,8 +121,8 @@ fn mistakes_are_named_and_have_their_exit_codes() {
         (&["--disable-request-crawl=maybe"], &[], CONFIG, &["\"maybe\"", "neither true nor false"]),
         (&["--plc-host", "plc.directory"], &[], CONFIG, &["--plc-host", "https://"]),
         (&["--allow-private-hosts", "10/99"], &[], CONFIG, &["--allow-private-hosts", "10/99"]),
-        (&["--db-url", postgres], &[], CONFIG, &["no PostgreSQL support", "sqlite://PATH"]),
-        (&[], &[("DATABASE_URL", postgres)], CONFIG, &["no PostgreSQL support", "DATABASE_URL"]),
+        (&["--db-url", postgres], &[], CONFIG, &["sslmode is disable", "--db-url"]),
+        (&[], &[("DATABASE_URL", postgres)], CONFIG, &["sslmode is disable", "db/relay"]),
         (&["--data-dir", "/proc/none"], &[], CONFIG, &["/proc/none", "--data-dir"]),
     ];
     for (args, env, code, parts) in cases {
