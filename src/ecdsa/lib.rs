@@ -6,12 +6,13 @@
 //! but the signer can make a second valid signature of the same commit.
 //!
 //! One signature is verified by libsecp256k1 or, for P-256, by ring, the fastest ones there are. In a
-//! batch, signatures of secp256k1 are verified eight at once where the CPU has AVX-512 IFMA
+//! batch, the signatures of each curve are verified eight at once where the CPU has AVX-512 IFMA
 //! ([`Verifier`]), with the same verdicts. `k256` and `p256` sign, unpack points, and are oracles in
 //! tests.
 #![deny(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test fails by panicking"))]
 
+mod kernel;
 mod key;
 #[cfg(target_arch = "x86_64")]
 mod lanes;

@@ -1,68 +1,80 @@
-//! The test that the lanes pass at start: they agree with the library on good signatures, on spoiled
-//! ones and on sums that are infinity, in every lane and for several lengths.
+//! The test that the lanes pass at start, for each curve: they agree with the library on good
+//! signatures, on spoiled ones and on sums that are infinity, in every lane and for several lengths.
 
 use crate::{
-    Curve, VerifyingKey,
-    key::Point,
-    library::{self, Item},
+    Check, Curve, VerifyingKey,
+    kernel::{GROUP, Item, Kernel, Verdict},
+    library,
     sign::SigningKey,
-    verifier::lanes::{GROUP, Kernel},
 };
 
 /// Two full vectors and some lanes.
 const SIGNATURES: u8 = 19;
 
 pub(crate) fn passes_self_test(kernel: Kernel) -> bool {
+    [Curve::K256, Curve::P256].into_iter().all(|curve| passes(kernel, curve))
+}
+
+fn passes(kernel: Kernel, curve: Curve) -> bool {
     let signers: Vec<_> =
-        (0..SIGNATURES).map(|seed| SigningKey::from_seed(Curve::K256, &[seed])).collect();
-    let keys: Vec<_> = signers.iter().map(SigningKey::verifying_key).collect();
+        (0..SIGNATURES).map(|seed| SigningKey::from_seed(curve, &[seed])).collect();
+    let mut keys: Vec<_> = signers.iter().map(SigningKey::verifying_key).collect();
+    let messages: Vec<_> = (0..SIGNATURES).map(|number| [number]).collect();
     let mut signatures: Vec<_> =
-        signers.iter().zip(0..).map(|(signer, number)| signer.sign(&[number])).collect();
+        signers.iter().zip(&messages).map(|(signer, message)| signer.sign(message)).collect();
     for (i, signature) in signatures.iter_mut().enumerate().skip(1).step_by(3) {
         signature[(i * 29) % 64] ^= 1 << (i % 8);
     }
-    let mut items: Vec<_> = keys
-        .iter()
-        .filter_map(point)
-        .zip(&signatures)
-        .zip(0..)
-        .map(|((key, signature), number)| Item::new(key, &[number], signature))
-        .collect();
-    let minus_g = SigningKey::from_bytes(Curve::K256, &ORDER_LESS_ONE)
-        .expect("below the order and not zero")
-        .verifying_key();
-    if let Some(key) = point(&minus_g) {
-        for item in items.iter_mut().step_by(5) {
-            // z = r and Q = -G: u1 G + u2 Q is infinity.
-            item.key = key;
-            item.digest.copy_from_slice(&item.signature[..32]);
-        }
+    let minus_g = minus_generator(curve);
+    for i in (0..keys.len()).step_by(5) {
+        // z = r and Q = -G: u1 G + u2 Q is infinity.
+        keys[i] = minus_g;
+        let check = Check { key: &minus_g, message: &messages[i], signature: &signatures[i] };
+        let digest = library::digest(&check);
+        signatures[i][..32].copy_from_slice(&digest);
     }
+    let mut checks: Vec<_> = keys
+        .iter()
+        .zip(&messages)
+        .zip(&signatures)
+        .map(|((key, message), signature)| Check { key, message, signature })
+        .collect();
     // Rotated, so that each signature meets each lane.
     let in_all_lanes = (0..8).all(|_| {
-        items.rotate_left(1);
-        agrees(kernel, &items)
+        checks.rotate_left(1);
+        agrees(kernel, &checks, &minus_g)
     });
-    in_all_lanes && (1..items.len()).all(|len| agrees(kernel, &items[..len]))
+    in_all_lanes && (1..checks.len()).all(|len| agrees(kernel, &checks[..len], &minus_g))
 }
 
-fn point(key: &VerifyingKey) -> Option<&secp256k1::PublicKey> {
-    match &key.0 {
-        Point::K256(point) => Some(point),
-        Point::P256(_) => None,
+/// Whether every verdict is the library's. Undecided may only be left what `minus_g` signs.
+fn agrees(kernel: Kernel, checks: &[Check<'_>], minus_g: &VerifyingKey) -> bool {
+    let items: Vec<_> = checks
+        .iter()
+        .map(|check| Item {
+            key: check.key,
+            digest: library::digest(check),
+            signature: check.signature,
+        })
+        .collect();
+    let mut verdicts = [Verdict::Undecided; GROUP];
+    let verdicts = &mut verdicts[..items.len()];
+    kernel(minus_g.curve(), &items, verdicts);
+    checks.iter().zip(verdicts).all(|(check, verdict)| match verdict {
+        Verdict::Undecided => check.key == minus_g,
+        Verdict::Good => library::verify(check),
+        Verdict::Bad => !library::verify(check),
+    })
+}
+
+/// -G, whose private key is the group order less one: twice the largest low `s`.
+fn minus_generator(curve: Curve) -> VerifyingKey {
+    let mut number = *crate::verify::half_order(curve);
+    let mut carry = 0;
+    for byte in number.iter_mut().rev() {
+        let top = *byte >> 7;
+        *byte = *byte << 1 | carry;
+        carry = top;
     }
+    SigningKey::from_bytes(curve, &number).expect("below the order and not zero").verifying_key()
 }
-
-fn agrees(kernel: Kernel, items: &[Item<'_>]) -> bool {
-    let mut found = [false; GROUP];
-    let mut expected = [true; GROUP];
-    kernel(items, &mut found[..items.len()]);
-    library::verify_items(items, &mut expected[..items.len()]);
-    found[..items.len()] == expected[..items.len()]
-}
-
-/// The private key of -G.
-const ORDER_LESS_ONE: [u8; 32] = [
-    0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xfe,
-    0xba, 0xae, 0xdc, 0xe6, 0xaf, 0x48, 0xa0, 0x3b, 0xbf, 0xd2, 0x5e, 0x8c, 0xd0, 0x36, 0x41, 0x40,
-];

@@ -1,13 +1,13 @@
-//! Batches of signatures: those of secp256k1 go through the lanes where the CPU has them, as long as
-//! the lanes agree with the library.
+//! Batches of signatures: they go through the lanes where the CPU has them, each curve by itself, as
+//! long as the lanes agree with the libraries.
 //!
-//! Lanes are taken for [`LANES_MIN`] signatures of secp256k1 and more; a lone one, P-256, and what
-//! the lanes leave undecided go to the library. Three nets lie below the lanes: a self-test at start;
+//! Lanes are taken for [`LANES_MIN`] signatures of a curve and more; a lone one, and what the lanes
+//! leave undecided, go to the library. Three nets lie below the lanes: a self-test at start;
 //! an audit, in which one group in [`Settings::audit_every`] is verified by the library as well; and
 //! the library's word in every case of doubt. If a difference is found, the library's verdict stands,
 //! the lanes are not used again, and the difference is kept to be told.
 //!
-//! Limits: groups of 64 signatures; nothing is allocated, the working lies on the stack.
+//! Limits: groups of [`GROUP`] signatures; nothing is allocated, the working lies on the stack.
 
 use std::{
     fmt,
@@ -17,18 +17,14 @@ use std::{
     },
 };
 
-#[cfg(target_arch = "x86_64")]
-pub(crate) use crate::lanes;
 use crate::{
-    Check, VerifyingKey,
-    key::Point,
-    library::{self, Item},
+    Check, Curve, VerifyingKey,
+    kernel::{self, GROUP, Item, Kernel, Verdict},
+    library,
     self_test::passes_self_test,
 };
-#[cfg(not(target_arch = "x86_64"))]
-pub(crate) use no_lanes as lanes;
 
-/// From how many signatures on a vector of eight, some lanes of it empty, is faster than the
+/// From how many signatures on a vector of eight, most lanes of it empty, is faster than the
 /// library: it takes as long as one and a half of the library's at most.
 const LANES_MIN: usize = 2;
 
@@ -58,7 +54,7 @@ impl Default for Settings {
 /// What verifies batches, and why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InUse {
-    /// Eight signatures of secp256k1 at once, AVX-512 IFMA.
+    /// Eight signatures at once, AVX-512 IFMA.
     Lanes,
     /// The library, as the settings say.
     LibraryChosen,
@@ -118,13 +114,13 @@ pub struct Status {
     pub differences: u64,
     /// The first of them.
     pub first_difference: Option<Difference>,
-    /// Lanes of the whole process that met an exceptional case, and that the library decided.
+    /// Lanes that met an exceptional case, and that the library decided.
     pub recomputed: u64,
 }
 
 /// Verifies batches as its settings say.
 pub struct Verifier {
-    kernel: Option<lanes::Kernel>,
+    kernel: Option<Kernel>,
     /// Without a kernel, why.
     reason: InUse,
     audit_every: u64,
@@ -132,6 +128,7 @@ pub struct Verifier {
     groups: AtomicU64,
     audits: AtomicU64,
     differences: AtomicU64,
+    recomputed: AtomicU64,
     first_difference: OnceLock<Difference>,
     /// Called once, with the first difference, by the thread that finds it.
     tell: fn(&Difference),
@@ -142,7 +139,7 @@ impl Verifier {
     pub fn new(settings: Settings) -> Self {
         match settings.signatures {
             Signatures::Library => Self::of(None, InUse::LibraryChosen, settings),
-            Signatures::Auto => match lanes::kernel() {
+            Signatures::Auto => match kernel::detect() {
                 None => Self::of(None, InUse::LibraryNoLanes, settings),
                 Some(kernel) => Self::tested(kernel, settings),
             },
@@ -150,7 +147,7 @@ impl Verifier {
     }
 
     /// With this kernel if it passes the self-test.
-    pub(crate) fn tested(kernel: lanes::Kernel, settings: Settings) -> Self {
+    pub(crate) fn tested(kernel: Kernel, settings: Settings) -> Self {
         if passes_self_test(kernel) {
             Self::of(Some(kernel), InUse::Lanes, settings)
         } else {
@@ -158,7 +155,7 @@ impl Verifier {
         }
     }
 
-    pub(crate) fn of(kernel: Option<lanes::Kernel>, reason: InUse, settings: Settings) -> Self {
+    pub(crate) fn of(kernel: Option<Kernel>, reason: InUse, settings: Settings) -> Self {
         Self {
             kernel,
             reason,
@@ -167,6 +164,7 @@ impl Verifier {
             groups: AtomicU64::new(0),
             audits: AtomicU64::new(0),
             differences: AtomicU64::new(0),
+            recomputed: AtomicU64::new(0),
             first_difference: OnceLock::new(),
             tell: |_| {},
         }
@@ -184,22 +182,23 @@ impl Verifier {
     pub fn verify_batch(&self, checks: &[Check<'_>], verdicts: &mut Vec<bool>) {
         verdicts.clear();
         verdicts.resize(checks.len(), false);
-        let mut group = None;
-        for (place, check) in checks.iter().enumerate() {
-            match (&check.key.0, self.lanes()) {
-                (Point::K256(key), Some(kernel)) => {
-                    let item = Item::new(key, check.message, check.signature);
-                    let group = group.get_or_insert_with(|| Group::new(item));
-                    group.push(place, item);
-                    if group.is_full() {
-                        self.verify_group(kernel, group, verdicts);
+        let Some(kernel) = self.kernel.filter(|_| checks.len() >= LANES_MIN) else {
+            for (check, verdict) in checks.iter().zip(verdicts) {
+                *verdict = library::verify(check);
+            }
+            return;
+        };
+        for curve in [Curve::K256, Curve::P256] {
+            let mut group = Group { places: [0; GROUP], len: 0 };
+            for (place, check) in checks.iter().enumerate() {
+                if check.key.curve() == curve {
+                    group.push(place);
+                    if group.len == GROUP {
+                        self.verify_group(kernel, curve, &mut group, checks, verdicts);
                     }
                 }
-                _ => verdicts[place] = library::verify(check),
             }
-        }
-        if let (Some(group), Some(kernel)) = (&mut group, self.kernel) {
-            self.verify_group(kernel, group, verdicts);
+            self.verify_group(kernel, curve, &mut group, checks, verdicts);
         }
     }
 
@@ -210,7 +209,7 @@ impl Verifier {
             audits: self.audits.load(Ordering::Relaxed),
             differences: self.differences.load(Ordering::Relaxed),
             first_difference: self.first_difference.get().cloned(),
-            recomputed: lanes::RECOMPUTED.load(Ordering::Relaxed),
+            recomputed: self.recomputed.load(Ordering::Relaxed),
         }
     }
 
@@ -219,43 +218,76 @@ impl Verifier {
         self.alarmed.load(Ordering::Relaxed)
     }
 
-    fn lanes(&self) -> Option<lanes::Kernel> {
-        self.kernel.filter(|_| !self.alarmed())
-    }
-
     /// Gives the group's verdicts and empties it.
-    fn verify_group(&self, kernel: lanes::Kernel, group: &mut Group<'_>, verdicts: &mut [bool]) {
-        let items = &group.items[..group.len];
-        let mut found = [false; lanes::GROUP];
-        let found = &mut found[..group.len];
-        if group.len < LANES_MIN || self.alarmed() {
-            library::verify_items(items, found);
+    fn verify_group(
+        &self,
+        kernel: Kernel,
+        curve: Curve,
+        group: &mut Group,
+        checks: &[Check<'_>],
+        verdicts: &mut [bool],
+    ) {
+        let places = &group.places[..group.len];
+        if places.len() < LANES_MIN || self.alarmed() {
+            for &place in places {
+                verdicts[place as usize] = library::verify(&checks[place as usize]);
+            }
         } else {
-            kernel(items, found);
+            self.verify_in_lanes(kernel, curve, places, checks, verdicts);
             let turn = self.groups.fetch_add(1, Ordering::Relaxed);
             if self.audit_every > 0 && turn % self.audit_every == self.audit_every - 1 {
-                self.audit(items, found);
+                self.audit(places, checks, verdicts);
             }
-        }
-        for (place, verdict) in group.places.iter().zip(found) {
-            verdicts[*place as usize] = *verdict;
         }
         group.len = 0;
     }
 
+    fn verify_in_lanes(
+        &self,
+        kernel: Kernel,
+        curve: Curve,
+        places: &[u32],
+        checks: &[Check<'_>],
+        verdicts: &mut [bool],
+    ) {
+        let item = |place: u32| {
+            let check = &checks[place as usize];
+            Item { key: check.key, digest: library::digest(check), signature: check.signature }
+        };
+        let mut items = [item(places[0]); GROUP];
+        for (item_of, &place) in items.iter_mut().zip(places).skip(1) {
+            *item_of = item(place);
+        }
+        let mut found = [Verdict::Undecided; GROUP];
+        let found = &mut found[..places.len()];
+        kernel(curve, &items[..places.len()], found);
+        for (&place, found) in places.iter().zip(found) {
+            verdicts[place as usize] = match found {
+                Verdict::Good => true,
+                Verdict::Bad => false,
+                Verdict::Undecided => {
+                    self.recomputed.fetch_add(1, Ordering::Relaxed);
+                    library::verify(&checks[place as usize])
+                }
+            };
+        }
+    }
+
     /// Holds the verdicts against the library's, which replace them.
-    fn audit(&self, items: &[Item<'_>], verdicts: &mut [bool]) {
+    fn audit(&self, places: &[u32], checks: &[Check<'_>], verdicts: &mut [bool]) {
         self.audits.fetch_add(1, Ordering::Relaxed);
-        for (item, verdict) in items.iter().zip(verdicts) {
+        for &place in places {
+            let check = &checks[place as usize];
+            let verdict = &mut verdicts[place as usize];
             let lanes = *verdict;
-            *verdict = library::verify_item(item);
+            *verdict = library::verify(check);
             if *verdict != lanes {
                 self.alarmed.store(true, Ordering::Relaxed);
                 self.differences.fetch_add(1, Ordering::Relaxed);
                 let difference = Difference {
-                    key: VerifyingKey(Point::K256(*item.key)),
-                    digest: item.digest,
-                    signature: *item.signature,
+                    key: *check.key,
+                    digest: library::digest(check),
+                    signature: *check.signature,
                     lanes,
                 };
                 // The first one wins; others are only counted.
@@ -267,25 +299,14 @@ impl Verifier {
     }
 }
 
-/// Signatures of secp256k1 on their way through the lanes, and their places in the batch.
-struct Group<'a> {
-    items: [Item<'a>; lanes::GROUP],
-    places: [u32; lanes::GROUP],
+/// Signatures of one curve on their way through the lanes: their places in the batch.
+struct Group {
+    places: [u32; GROUP],
     len: usize,
 }
 
-impl<'a> Group<'a> {
-    /// Empty; `filler` lies in the unused room.
-    fn new(filler: Item<'a>) -> Self {
-        Self { items: [filler; lanes::GROUP], places: [0; lanes::GROUP], len: 0 }
-    }
-
-    fn is_full(&self) -> bool {
-        self.len == lanes::GROUP
-    }
-
-    fn push(&mut self, place: usize, item: Item<'a>) {
-        self.items[self.len] = item;
+impl Group {
+    fn push(&mut self, place: usize) {
         self.places[self.len] = place as u32;
         self.len += 1;
     }
@@ -309,20 +330,4 @@ pub fn status() -> Status {
 
 pub(crate) fn process_verifier() -> &'static Verifier {
     PROCESS.get_or_init(|| Verifier::new(Settings::default()))
-}
-
-/// In place of the lanes on other CPUs.
-#[cfg(not(target_arch = "x86_64"))]
-mod no_lanes {
-    use std::sync::atomic::AtomicU64;
-
-    use crate::library::Item;
-
-    pub(crate) const GROUP: usize = 64;
-    pub(crate) static RECOMPUTED: AtomicU64 = AtomicU64::new(0);
-    pub(crate) type Kernel = fn(&[Item<'_>], &mut [bool]);
-
-    pub(crate) fn kernel() -> Option<Kernel> {
-        None
-    }
 }

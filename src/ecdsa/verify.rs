@@ -24,11 +24,14 @@ const HALF_ORDER_P256: [u8; 32] = [
 /// Whether the signature's `s` is in the lower half. Numbers of equal length in big-endian order
 /// compare as their bytes do.
 pub fn is_low_s(curve: Curve, signature: &[u8; 64]) -> bool {
-    let half = match curve {
+    signature[32..] <= half_order(curve)[..]
+}
+
+pub(crate) fn half_order(curve: Curve) -> &'static [u8; 32] {
+    match curve {
         Curve::K256 => &HALF_ORDER_K256,
         Curve::P256 => &HALF_ORDER_P256,
-    };
-    signature[32..] <= half[..]
+    }
 }
 
 /// Whether `signature` (`r‖s`) is the key's signature of the message, with low `s`.

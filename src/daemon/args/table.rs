@@ -267,8 +267,8 @@ pub(crate) const GROUPS: &[Group] = &[
                 ["RELAY_SIGNATURES"],
                 Value("NAME"),
                 "auto",
-                "`auto`: eight signatures of secp256k1 at once where the CPU has AVX-512 IFMA. \
-                 `library`: each by libsecp256k1."
+                "`auto`: eight signatures at once where the CPU has AVX-512 IFMA. \
+                 `library`: each by libsecp256k1 or ring."
             ),
             flag!(
                 "signature-audit",

@@ -1,5 +1,5 @@
-//! One inverse mod n, the order of the group: Bernstein and Yang's divsteps, in variable time (public
-//! keys and signatures are no secrets).
+//! One inverse modulo an odd n of 256 bits: Bernstein and Yang's divsteps, in variable time (public keys
+//! and signatures are no secrets).
 //!
 //! Numbers are five signed limbs of 62 bits: limbs 0 to 3 in [0, 2^62), limb 4 carries the sign. A
 //! batch of 62 divsteps is a 2 x 2 matrix found on the low words alone, whose entries are below 2^62
@@ -8,23 +8,28 @@
 //! Bounds: |f|, |g| <= n; d, e in (-2n, n); sums of two products of 62-bit numbers and a carry fit
 //! 128 bits.
 
-use super::{
-    constants::{N62, NINV62},
-    vector::M52,
-};
+use super::vector::M52;
+
+/// A modulus for [`invert`].
+pub(super) struct Limbs62 {
+    /// Itself in limbs of 62 bits.
+    pub(super) limbs: [u64; 5],
+    /// Its inverse mod 2^62.
+    pub(super) inverse: u64,
+}
 
 const M62: i64 = (1 << 62) - 1;
 
 type Limbs = [i64; 5];
 
-/// 1 / t mod n, exact limbs of 52 bits. `t`: limbs of 52 bits, 0 to 3 dirty; below 2^258 and not zero
-/// mod n.
-pub(super) fn invert(t: &[u64; 5]) -> [u64; 5] {
+/// 1 / t mod n, exact limbs of 52 bits; 0 if t is zero mod n. `t`: limbs of 52 bits, 0 to 3 dirty; below
+/// 2^258.
+pub(super) fn invert(n: &Limbs62, t: &[u64; 5]) -> [u64; 5] {
     let mut limbs = *t;
     for limb in &mut limbs[..4] {
         *limb &= M52;
     }
-    let inverse = invert_limbs(&repack::<52, 62>(&limbs).map(|limb| limb as i64));
+    let inverse = invert_limbs(n, &repack::<52, 62>(&limbs).map(|limb| limb as i64));
     repack::<62, 52>(&inverse.map(|limb| limb as u64))
 }
 
@@ -88,8 +93,8 @@ fn divsteps(mut eta: i64, mut f: u64, mut g: u64) -> (i64, Matrix) {
     (eta, Matrix { u: u as i64, v: v as i64, q: q as i64, r: r as i64 })
 }
 
-fn invert_limbs(x: &Limbs) -> Limbs {
-    let n = N62.map(|limb| limb as i64);
+fn invert_limbs(modulus: &Limbs62, x: &Limbs) -> Limbs {
+    let n = modulus.limbs.map(|limb| limb as i64);
     let (mut f, mut g) = (n, *x);
     let (mut d, mut e) = ([0; 5], [1, 0, 0, 0, 0]);
     let mut eta = -1;
@@ -98,14 +103,19 @@ fn invert_limbs(x: &Limbs) -> Limbs {
         let low = |a: &Limbs| a[0] as u64 | (a[1] as u64) << 62;
         let (next, matrix) = divsteps(eta, low(&f), low(&g));
         eta = next;
-        (d, e) = update_cofactors(&d, &e, matrix);
+        (d, e) = update_cofactors(modulus, &d, &e, matrix);
         (f, g) = update_values(&f, &g, matrix);
     }
-    // f = +-1 and d f is the inverse, |d| < 2n.
+    // f = +-1 and d f is the inverse, |d| < 2n. (Or f is the common divisor n, and there is none.)
     if f[4] < 0 {
         d = d.map(|limb| -limb);
+        f = f.map(|limb| -limb);
     }
     settle(&mut d);
+    settle(&mut f);
+    if f != [1, 0, 0, 0, 0] {
+        return [0; 5];
+    }
     while d[4] < 0 {
         for i in 0..5 {
             d[i] += n[i];
@@ -157,16 +167,16 @@ fn update_values(f: &Limbs, g: &Limbs, matrix: Matrix) -> (Limbs, Limbs) {
 
 /// (d, e) becomes the matrix times (d, e) / 2^62 mod n: multiples of n make the division exact. Keeps
 /// d and e in (-2n, n).
-fn update_cofactors(d: &Limbs, e: &Limbs, matrix: Matrix) -> (Limbs, Limbs) {
+fn update_cofactors(n: &Limbs62, d: &Limbs, e: &Limbs, matrix: Matrix) -> (Limbs, Limbs) {
     let Matrix { u, v, q, r } = matrix;
     let row = |a: i64, b: i64| {
         let sum = |i: usize| i128::from(a) * i128::from(d[i]) + i128::from(b) * i128::from(e[i]);
         // First the multiple that brings d and e from (-2n, n) to (-n, n).
         let mut multiple = (a & (d[4] >> 63)) + (b & (e[4] >> 63));
         let mut carry = sum(0);
-        let wanted = NINV62.wrapping_mul(carry as u64).wrapping_add(multiple as u64);
+        let wanted = n.inverse.wrapping_mul(carry as u64).wrapping_add(multiple as u64);
         multiple -= wanted as i64 & M62;
-        let times_n = |i: usize| i128::from(multiple) * i128::from(N62[i]);
+        let times_n = |i: usize| i128::from(multiple) * i128::from(n.limbs[i]);
         carry = (carry + times_n(0)) >> 62;
         let mut next = [0; 5];
         for i in 1..5 {

@@ -1,11 +1,11 @@
-//! Eight signatures of secp256k1 at once, in the lanes of AVX-512 IFMA: exact, one verdict a lane.
+//! Eight signatures at once, in the lanes of AVX-512 IFMA: exact, one verdict a lane.
 //!
-//! * [`batch`] makes lanes of signatures and verdicts of lanes; it says which lanes are left to
-//!   libsecp256k1.
-//! * [`point`] computes u1 G + u2 Q, with the multiples of [`key_table`] and [`base_table`] that the
-//!   [`digits`] of the [`scalar`]s choose.
-//! * [`field`], [`scalar`] and [`invert`] are the arithmetic mod p and mod n, on [`vector`]s.
-//! * `constants.rs` and `eisenstein.rs` are written by the scripts in `generate/`.
+//! * [`batch`] makes lanes of signatures and verdicts of lanes, the same way for both curves; it says
+//!   which lanes are left undecided, for a library.
+//! * [`k256`] and [`p256`] compute u1 G + u2 Q on their curves.
+//! * [`scalar`] and [`invert`] are the arithmetic modulo the orders of the groups, [`digits`] the windows
+//!   of scalars, [`vector`] what all of it is made of.
+//! * Constants are written by the scripts in `generate/`.
 //!
 //! Nothing here is constant in time: keys and signatures are public.
 #![allow(unsafe_code, reason = "vectors are loaded and gathered through pointers")]
@@ -18,28 +18,21 @@
               what is inlined is not passed"
 )]
 
-mod base_table;
 mod batch;
-#[rustfmt::skip]
-mod constants;
 mod digits;
-#[rustfmt::skip]
-mod eisenstein;
-mod field;
 mod invert;
-mod key_table;
-mod point;
+mod k256;
+mod p256;
 mod scalar;
 #[cfg(test)]
 mod tests;
 mod vector;
 
-pub(crate) use batch::{GROUP, RECOMPUTED};
-
-use crate::library::Item;
-
-/// Verifies at most [`GROUP`] items in lanes.
-pub(crate) type Kernel = fn(&[Item<'_>], &mut [bool]);
+use self::batch::InLanes;
+use crate::{
+    Curve,
+    kernel::{Item, Kernel, Verdict},
+};
 
 /// The kernel, with its tables made, if the CPU has what it takes.
 pub(crate) fn kernel() -> Option<Kernel> {
@@ -51,13 +44,19 @@ pub(crate) fn kernel() -> Option<Kernel> {
         && is_x86_feature_detected!("avx512vbmi")
         && is_x86_feature_detected!("avx512vbmi2");
     able.then(|| {
-        base_table::BaseTable::get();
+        k256::K256::base();
+        p256::P256::base();
         verify as Kernel
     })
 }
 
 /// Given out by [`kernel`] only.
-fn verify(items: &[Item<'_>], verdicts: &mut [bool]) {
-    // SAFETY: `kernel` has found every feature that the function is compiled for.
-    unsafe { batch::verify(items, verdicts) }
+fn verify(curve: Curve, items: &[Item<'_>], verdicts: &mut [Verdict]) {
+    // SAFETY: `kernel` has found every feature that the functions are compiled for.
+    unsafe {
+        match curve {
+            Curve::K256 => batch::verify::<k256::K256>(items, verdicts),
+            Curve::P256 => batch::verify::<p256::P256>(items, verdicts),
+        }
+    }
 }

@@ -73,6 +73,13 @@ pub(super) fn shr<const S: u32>(a: V) -> V {
     _mm512_srli_epi64::<S>(a)
 }
 
+/// As [`shr`], the sign coming in from above.
+#[inline]
+#[target_feature(enable = "avx512ifma,avx512dq,avx512vl,avx512vbmi,avx512vbmi2")]
+pub(super) fn sar<const S: u32>(a: V) -> V {
+    _mm512_srai_epi64::<S>(a)
+}
+
 #[inline]
 #[target_feature(enable = "avx512ifma,avx512dq,avx512vl,avx512vbmi,avx512vbmi2")]
 pub(super) fn shl<const S: u32>(a: V) -> V {
@@ -120,6 +127,18 @@ pub(super) fn assert_below(values: &[V], limit: u64) {
         for value in values {
             let above = _mm512_cmpge_epu64_mask(*value, splat(limit));
             assert!(above == 0, "a limb reaches {limit:#x} in lanes {above:#010b}");
+        }
+    }
+}
+
+/// In a checking build: every lane of every vector, read as signed, lies in [-limit, limit).
+#[inline]
+#[target_feature(enable = "avx512ifma,avx512dq,avx512vl,avx512vbmi,avx512vbmi2")]
+pub(super) fn assert_within(values: &[V], limit: u64) {
+    if cfg!(debug_assertions) {
+        for value in values {
+            let above = _mm512_cmpge_epu64_mask(add(*value, splat(limit)), splat(2 * limit));
+            assert!(above == 0, "a limb passes +-{limit:#x} in lanes {above:#010b}");
         }
     }
 }

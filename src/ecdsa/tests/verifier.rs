@@ -5,9 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use super::*;
 use crate::{
     InUse, Settings, Signatures, Verifier,
-    key::Point,
-    library::{self, Item},
-    verifier::lanes,
+    kernel::{Item, Verdict, detect},
 };
 
 struct Signed {
@@ -49,20 +47,57 @@ fn expected(signed: &[Signed]) -> Vec<bool> {
     signed.iter().map(|signed| oracle(&signed.key, &signed.message, &signed.signature)).collect()
 }
 
-/// Finds everything good that the library finds bad, and the other way about.
-fn liar(items: &[Item<'_>], verdicts: &mut [bool]) {
-    library::verify_items(items, verdicts);
-    for verdict in verdicts {
-        *verdict = !*verdict;
+/// The verdict of the pure Rust crates on a digest.
+fn honest(item: &Item<'_>) -> bool {
+    use k256::ecdsa::signature::hazmat::PrehashVerifier;
+    let point = item.key.to_sec1_uncompressed();
+    is_low_s(item.key.curve(), item.signature)
+        && match item.key.curve() {
+            Curve::K256 => {
+                let key = k256::ecdsa::VerifyingKey::from_sec1_bytes(&point).unwrap();
+                k256::ecdsa::Signature::from_slice(item.signature)
+                    .is_ok_and(|signature| key.verify_prehash(&item.digest, &signature).is_ok())
+            }
+            Curve::P256 => {
+                let key = p256::ecdsa::VerifyingKey::from_sec1_bytes(&point).unwrap();
+                p256::ecdsa::Signature::from_slice(item.signature)
+                    .is_ok_and(|signature| key.verify_prehash(&item.digest, &signature).is_ok())
+            }
+        }
+}
+
+/// Errs where `errs` says so, given the curve, the item's place and the number of items.
+fn give(
+    curve: Curve,
+    items: &[Item<'_>],
+    verdicts: &mut [Verdict],
+    errs: impl Fn(usize, usize) -> bool,
+) {
+    for (i, (item, verdict)) in items.iter().zip(verdicts).enumerate() {
+        assert_eq!(item.key.curve(), curve);
+        let good = honest(item) != errs(i, items.len());
+        *verdict = if good { Verdict::Good } else { Verdict::Bad };
     }
 }
 
+/// Finds everything good that the library finds bad, and the other way about.
+fn liar(curve: Curve, items: &[Item<'_>], verdicts: &mut [Verdict]) {
+    give(curve, items, verdicts, |_, _| true);
+}
+
 /// Errs on the last item only.
-fn careless(items: &[Item<'_>], verdicts: &mut [bool]) {
-    library::verify_items(items, verdicts);
-    if let Some(last) = verdicts.last_mut() {
-        *last = !*last;
-    }
+fn careless(curve: Curve, items: &[Item<'_>], verdicts: &mut [Verdict]) {
+    give(curve, items, verdicts, |i, len| i == len - 1);
+}
+
+/// Errs on the last item if it is of P-256.
+fn careless_with_p256(curve: Curve, items: &[Item<'_>], verdicts: &mut [Verdict]) {
+    give(curve, items, verdicts, |i, len| curve == Curve::P256 && i == len - 1);
+}
+
+/// Cannot make up its mind.
+fn doubtful(_curve: Curve, _items: &[Item<'_>], verdicts: &mut [Verdict]) {
+    verdicts.fill(Verdict::Undecided);
 }
 
 fn settings(audit_every: u64) -> Settings {
@@ -88,18 +123,19 @@ fn batches_of_every_size_and_both_curves() {
 
 #[test]
 fn the_settings_say_who_verifies() {
-    let set = signed(&[Curve::K256], 70);
+    let set = signed(&[Curve::K256, Curve::P256], 140);
     let library = Verifier::new(Settings { signatures: Signatures::Library, audit_every: 1 });
     let auto = Verifier::new(settings(2));
     verdicts(&library, &set);
     verdicts(&auto, &set);
     verdicts(&auto, &set[..1]);
+    verdicts(&auto, &set[..2]);
     assert_eq!(library.status().in_use, InUse::LibraryChosen);
     assert_eq!(library.status().groups, 0);
     let status = auto.status();
-    if lanes::kernel().is_some() {
-        // 64 and 6; a lone one takes no lanes.
-        assert_eq!((status.in_use, status.groups, status.audits), (InUse::Lanes, 2, 1));
+    if detect().is_some() {
+        // 64 and 6 of each curve; a lone one takes no lanes.
+        assert_eq!((status.in_use, status.groups, status.audits), (InUse::Lanes, 4, 2));
     } else {
         assert_eq!((status.in_use, status.groups), (InUse::LibraryNoLanes, 0));
     }
@@ -108,20 +144,38 @@ fn the_settings_say_who_verifies() {
 
 #[test]
 fn lanes_that_err_fail_the_self_test() {
-    for kernel in [liar, careless] {
+    for kernel in [liar, careless, careless_with_p256, doubtful] {
         let verifier = Verifier::tested(kernel, settings(1));
         assert_eq!(verifier.status().in_use, InUse::LibrarySelfTest);
-        let set = signed(&[Curve::K256], 20);
+        let set = signed(&CURVES, 20);
         assert_eq!(verdicts(&verifier, &set), expected(&set));
     }
-    if let Some(kernel) = lanes::kernel() {
+    if let Some(kernel) = detect() {
         assert_eq!(Verifier::tested(kernel, settings(1)).status().in_use, InUse::Lanes);
     }
 }
 
 #[test]
+fn undecided_lanes_are_for_the_library() {
+    let set = signed(&CURVES, 20);
+    let verifier = Verifier::of(Some(doubtful), InUse::Lanes, settings(1));
+    assert_eq!(verdicts(&verifier, &set), expected(&set));
+    let status = verifier.status();
+    assert_eq!((status.recomputed, status.differences), (20, 0));
+    let all_lanes = Verifier::of(Some(careless_with_p256), InUse::Lanes, settings(0));
+    assert_ne!(verdicts(&all_lanes, &set), expected(&set));
+    assert_eq!(all_lanes.status().recomputed, 0);
+}
+
+#[test]
 fn a_difference_is_an_alarm_and_the_library_stands() {
-    let set = signed(&[Curve::K256], 20);
+    for curve in CURVES {
+        difference_of(curve);
+    }
+}
+
+fn difference_of(curve: Curve) {
+    let set = signed(&[curve], 20);
     let verifier = Verifier::of(Some(careless), InUse::Lanes, settings(3));
     let expected = expected(&set);
     // Two groups pass unheard, each with one wrong verdict.
@@ -139,9 +193,9 @@ fn a_difference_is_an_alarm_and_the_library_stands() {
     let last = &set[19];
     assert_eq!((difference.key, difference.signature), (last.key, last.signature));
     assert_eq!(difference.lanes, !expected[19]);
-    let Point::K256(key) = &difference.key.0 else { panic!() };
-    let item = Item { key, digest: difference.digest, signature: &difference.signature };
-    assert_eq!(library::verify_item(&item), expected[19]);
+    let item =
+        Item { key: &difference.key, digest: difference.digest, signature: &difference.signature };
+    assert_eq!(honest(&item), expected[19]);
 
     // From here on the library does it all.
     for _ in 0..9 {

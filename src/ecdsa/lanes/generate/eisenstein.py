@@ -1,5 +1,5 @@
 # Finds the co-Z addition path through the 11 digit classes of Z[w]/8, and the tables of digits.
-# Writes eisenstein.rs: python3 generate/eisenstein.py > eisenstein.rs
+# Writes eisenstein.rs: python3 generate/eisenstein.py > k256/eisenstein.rs
 import hashlib
 U=[(1,0),(0,1),(-1,-1),(-1,0),(0,-1),(1,1)]   # 1, w, w^2, -1, -w, -w^2
 def mul(p,q):  # (a+bw)(c+dw), w^2=-1-w
@@ -89,18 +89,18 @@ def pmul(k,P):
 t=int.from_bytes(hashlib.sha256(b"ifma-ecdsa start point").digest(),'big')%n
 T=pmul(t,G)
 lim=lambda v,c=5:", ".join(hex((v>>(52*i))&(2**52-1)) for i in range(c))
-print("//! Digits are Eisenstein integers a + b*w, w = lambda; written by\n//! generate/eisenstein.py: do not edit.")
+print("//! Digits are Eisenstein integers a + b*w, w = lambda; written by\n//! ../generate/eisenstein.py: do not edit.")
 print("/// Multiples of P in the table, in the order they are computed: "+str(path)+" as (a, b).")
-print(f"pub(super) const ENTRIES: usize = {len(path)};")
+print(f"pub(crate) const ENTRIES: usize = {len(path)};")
 print("/// Entry i+2 = entry i+1 + unit*P; the unit changes from the last one by w^(k%3) * (-1 if k >= 3).")
-print(f"pub(super) const STEPS: [u8; {len(rel)}] = {rel};")
+print(f"pub(crate) const STEPS: [u8; {len(rel)}] = {rel};")
 print("/// Index a mod 8 | (b mod 8) << 3 -> entry*4 + rotation, 0x40 = negative, 0x80 = zero digit.")
-print(f"pub(super) const LUT: [u8; 64] = {luts};")
+print(f"pub(crate) const LUT: [u8; 64] = {luts};")
 print("/// Same index -> carries into the next window: a | b << 1.")
-print(f"pub(super) const LUT_CARRY: [u8; 64] = {lutc};")
+print(f"pub(crate) const LUT_CARRY: [u8; 64] = {lutc};")
 print("/// Start point T = t*G, t = sha256(\"ifma-ecdsa start point\") mod n.")
-print(f"pub(super) const TX: [u64; 5] = [{lim(T[0])}];\npub(super) const TY: [u64; 5] = [{lim(T[1])}];")
+print(f"pub(crate) const TX: [u64; 5] = [{lim(T[0])}];\npub(crate) const TY: [u64; 5] = [{lim(T[1])}];")
 print("/// -t * 2^126 mod n")
-print(f"pub(super) const T_CORR: [u64; 5] = [{lim((-t<<126)%n)}];")
+print(f"pub(crate) const T_CORR: [u64; 5] = [{lim((-t<<126)%n)}];")
 b=0x7ae96a2b657c07106e64479eac3434e99cf0497512f58995c1396c28719501ee
-print(f"pub(super) const BETA2: [u64; 5] = [{lim(b*b%p)}];")
+print(f"pub(crate) const BETA2: [u64; 5] = [{lim(b*b%p)}];")

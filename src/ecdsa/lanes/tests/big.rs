@@ -1,9 +1,6 @@
 //! Natural numbers of any size: slow and simple.
 
-use super::super::{
-    constants::{N52, P52},
-    vector::{M52, V},
-};
+use super::super::vector::{M52, V};
 
 /// Words of 32 bits, lowest first, the highest not zero.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -107,14 +104,6 @@ impl Big {
         assert!(rest.is_below(modulus));
         rest
     }
-}
-
-pub(super) fn p() -> Big {
-    Big::from_limbs(&P52, 52)
-}
-
-pub(super) fn n() -> Big {
-    Big::from_limbs(&N52, 52)
 }
 
 pub(super) fn lanes(v: V) -> [u64; 8] {

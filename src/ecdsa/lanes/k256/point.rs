@@ -20,13 +20,18 @@
 use std::arch::x86_64::*;
 
 use super::{
+    super::{
+        batch::{Job, Outcome},
+        digits::odd_digit,
+        scalar::Scalar,
+    },
     base_table::BaseTable,
     constants::*,
-    digits::{Digits, WINDOW, WINDOWS, odd_digit},
+    digits::{Digits, WINDOW, WINDOWS},
     eisenstein::{T_CORR, TX, TY},
     field::*,
+    halves::{split, split_odd},
     key_table::KeyTable,
-    scalar::{Scalar, split, split_odd},
 };
 
 /// A point in each lane.
@@ -109,29 +114,9 @@ fn finish_columns<const MASKED: bool>(new: &Columns, old: &Field, mask: __mmask8
     if MASKED { new.fold_carry_masked(old, mask) } else { new.fold_carry() }
 }
 
-/// What eight lanes are to check: whether x(u1 G + u2 Q) = r.
-#[derive(Clone, Copy)]
-pub(super) struct Job {
-    /// Q, a point of the curve in each lane.
-    pub(super) x: Field,
-    pub(super) y: Field,
-    pub(super) u1: Scalar,
-    pub(super) u2: Scalar,
-    pub(super) r: Field,
-}
-
-/// The lanes of which something holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Outcome {
-    /// x(u1 G + u2 Q) = r, as field elements. Says nothing in lanes of `exceptional`.
-    pub(super) equal: __mmask8,
-    /// An addition met equal or opposite points, the sum is infinity, or the digits of u2 ran over.
-    pub(super) exceptional: __mmask8,
-}
-
 /// Room for the working of one vector, used again for the next.
 #[repr(C, align(64))]
-pub(super) struct Room {
+pub(crate) struct Room {
     multiples: KeyTable,
     digits: Digits,
 }
@@ -139,24 +124,26 @@ pub(super) struct Room {
 impl Room {
     #[inline]
     #[target_feature(enable = "avx512ifma,avx512dq,avx512vl,avx512vbmi,avx512vbmi2")]
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { multiples: KeyTable::new(), digits: Digits::new() }
     }
 }
 
-impl Job {
-    /// Compares X with r Z^2, so that nothing is inverted.
+impl Room {
+    /// Whether x(u1 G + u2 Q) = r. Compares X with r Z^2, so that nothing is inverted.
     #[inline]
     #[target_feature(enable = "avx512ifma,avx512dq,avx512vl,avx512vbmi,avx512vbmi2")]
-    pub(super) fn run(&self, base: &BaseTable, room: &mut Room) -> Outcome {
+    pub(crate) fn run(&mut self, job: &Job, base: &BaseTable) -> Outcome {
         let bias = Loose::constant(&BIAS53);
-        let z_of_table = room.multiples.fill(&bias.sub(&self.x.clean()).carry(), &self.y);
-        let overrun = room.digits.fill(&split(&self.u2));
-        let sum = self.sum(base, room, &z_of_table);
+        let minus_x = bias.sub(&Field(job.x).clean()).carry();
+        let z_of_table = self.multiples.fill(&minus_x, &Field(job.y));
+        let overrun = self.digits.fill(&split(&job.u2));
+        let sum = self.sum(&job.u1, base, &z_of_table);
         let z = sum.z.mul(&z_of_table);
-        let rzz = z.square().mul_loose(&self.r);
+        let rzz = z.square().mul_loose(&Field(job.r));
         Outcome {
             equal: rzz.add(&bias).sub(&sum.x.clean()).carry().is_zero(),
+            // An addition met equal or opposite points, the sum is infinity, or digits ran over.
             exceptional: overrun | z.is_zero(),
         }
     }
@@ -164,9 +151,9 @@ impl Job {
     /// +-(u1 G + u2 Q), on the isomorphic curve on which the table of Q is affine.
     #[inline]
     #[target_feature(enable = "avx512ifma,avx512dq,avx512vl,avx512vbmi,avx512vbmi2")]
-    fn sum(&self, base: &BaseTable, room: &Room, z_of_table: &Field) -> Point {
+    fn sum(&self, u1: &Scalar, base: &BaseTable, z_of_table: &Field) -> Point {
         // The sum starts at T = t G so that it is never infinity, and u1 makes up for it.
-        let halves = split_odd(&self.u1.plus_constant(&T_CORR));
+        let halves = split_odd(&u1.plus_constant(&T_CORR));
         let zz = z_of_table.square();
         let mut sum = Point {
             x: zz.mul(&Field::constant(&TX)),
@@ -178,8 +165,8 @@ impl Job {
         let mut at = WINDOW * (WINDOWS as u32 - 1);
         loop {
             if at.is_multiple_of(WINDOW) {
-                let digit = room.digits.0[(at / WINDOW) as usize];
-                let entry = room.multiples.look_up(digit);
+                let digit = self.digits.0[(at / WINDOW) as usize];
+                let entry = self.multiples.look_up(digit);
                 let z = sum.z;
                 let negative = entry.negative ^ flip;
                 sum.add_negated::<true>(&z, (&entry.nx, &entry.y), negative, entry.nonzero);

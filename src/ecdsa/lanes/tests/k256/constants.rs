@@ -1,15 +1,15 @@
-//! The generated constants: what they are meant to be, and that the scripts still write them.
-
-use std::{path::Path, process::Command};
+//! The generated constants: what they are meant to be.
 
 use super::{
     super::{
-        base_table::{coordinates, words},
-        constants::*,
-        eisenstein::*,
+        super::{
+            batch::{coordinates, words},
+            k256::{constants::*, eisenstein::*},
+        },
+        big::Big,
+        kit::*,
     },
-    big::{Big, n, p},
-    kit::*,
+    lambda, n, p,
 };
 
 /// 2^exponent as a number of 52-bit limbs.
@@ -23,9 +23,9 @@ fn number(bytes: [u8; 32]) -> Big {
 
 #[test]
 fn moduli() {
-    assert_eq!(p(), number(field_size()));
-    assert_eq!(n(), number(order()));
-    for (limbs, expected) in [(P64, p()), (N64, n()), (NHALF64, number(half_order()))] {
+    assert_eq!(p(), number(hex(K256::FIELD_SIZE)));
+    assert_eq!(n(), number(K256::order()));
+    for (limbs, expected) in [(P64, p()), (N64, n()), (NHALF64, number(K256::half_order()))] {
         assert_eq!(Big::from_limbs(&limbs, 64), expected);
     }
     assert_eq!(Big::from_limbs(&N62, 62), n());
@@ -35,7 +35,7 @@ fn moduli() {
     assert_eq!(N52[0].wrapping_mul(N0INV52) & ((1 << 52) - 1), (1 << 52) - 1);
     assert_eq!(N62[0].wrapping_mul(NINV62) & ((1 << 62) - 1), 1);
     assert_eq!(Big::from_limbs(&R2_N, 52), power(520).modulo(&n()));
-    let g = coordinates(&public(&scalar(small(1))).unwrap());
+    let g = coordinates(&K256::times_g(&K256::signed(1)).unwrap());
     assert_eq!((GX64, GY64), g);
 }
 
@@ -54,7 +54,7 @@ fn roots_of_one_and_the_lattice() {
     assert_eq!(Big::from_limbs(&BETA2, 52), beta2);
     assert_eq!(beta2.mul(&beta).modulo(&p()), power(0));
     // lambda G = (beta x, y)
-    let (x, y) = coordinates(&public(&lambda()).unwrap());
+    let (x, y) = coordinates(&K256::times_g(&lambda()).unwrap());
     assert_eq!(Big::from_limbs(&x, 64), beta.mul(&Big::from_limbs(&GX64, 64)).modulo(&p()));
     assert_eq!(y, GY64);
 
@@ -81,12 +81,12 @@ fn roots_of_one_and_the_lattice() {
 #[test]
 fn start_point() {
     use sha2::{Digest, Sha256};
-    let t = scalar(Sha256::digest(b"ifma-ecdsa start point").into());
-    let (x, y) = coordinates(&public(&t).unwrap());
+    let t = K256::scalar(Sha256::digest(b"ifma-ecdsa start point").into());
+    let (x, y) = coordinates(&K256::times_g(&t).unwrap());
     assert_eq!(Big::from_limbs(&TX, 52), Big::from_limbs(&x, 64));
     assert_eq!(Big::from_limbs(&TY, 52), Big::from_limbs(&y, 64));
-    let correction = -(t * scalar(power_of_two(126)));
-    assert_eq!(Big::from_limbs(&T_CORR, 52), number(bytes(&correction)));
+    let correction = -(t * K256::scalar(power_of_two(126)));
+    assert_eq!(Big::from_limbs(&T_CORR, 52), number(K256::bytes(&correction)));
 }
 
 /// Every digit is what its window says minus eight times its carry, and every entry lies in the table.
@@ -124,21 +124,5 @@ fn digits() {
         }
         let carry = i64::from(LUT_CARRY[index]);
         assert_eq!((digit.0 + 8 * (carry & 1), digit.1 + 8 * (carry >> 1)), (a, b));
-    }
-}
-
-/// Where Python is at hand, the scripts write the files as they stand.
-#[test]
-fn scripts_write_the_files() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("lanes");
-    for name in ["constants", "eisenstein"] {
-        let script = folder.join("generate").join(name).with_extension("py");
-        let Ok(output) = Command::new("python3").arg(script).output() else {
-            eprintln!("no python3: not checked");
-            return;
-        };
-        assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
-        let file = std::fs::read(folder.join(name).with_extension("rs")).unwrap();
-        assert!(output.stdout == file, "{name}.rs is not what {name}.py writes");
     }
 }

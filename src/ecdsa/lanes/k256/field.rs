@@ -24,37 +24,37 @@
 
 use std::arch::x86_64::*;
 
-use super::{constants::*, vector::*};
+use super::{super::vector::*, constants::*};
 
 /// A carried number: may be multiplied.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
-pub(super) struct Field(pub(super) [V; 5]);
+pub(crate) struct Field(pub(crate) [V; 5]);
 
 /// Limbs on their way: may be added, subtracted, shifted.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
-pub(super) struct Loose(pub(super) [V; 5]);
+pub(crate) struct Loose(pub(crate) [V; 5]);
 
 /// Column sums of products; the weight of column k is 2^(52k).
 #[derive(Clone, Copy)]
-pub(super) struct Columns(pub(super) [V; 10]);
+pub(crate) struct Columns(pub(crate) [V; 10]);
 
 /// Limb 4 of a [`Field`] is at most this.
-pub(super) const TOP_LIMB_MAX: u64 = (1 << 48) + (1 << 43);
+pub(crate) const TOP_LIMB_MAX: u64 = (1 << 48) + (1 << 43);
 
 impl Columns {
     /// The product ab.
     #[inline]
     #[target_feature(enable = "avx512ifma,avx512dq,avx512vl,avx512vbmi,avx512vbmi2")]
-    pub(super) fn product(a: &Field, b: &Field) -> Columns {
+    pub(crate) fn product(a: &Field, b: &Field) -> Columns {
         Columns([zero(); 10]).plus_product(a, b)
     }
 
     /// `self` + ab. Each column gains at most 9 * (2^52 - 1).
     #[inline]
     #[target_feature(enable = "avx512ifma,avx512dq,avx512vl,avx512vbmi,avx512vbmi2")]
-    pub(super) fn plus_product(&self, a: &Field, b: &Field) -> Columns {
+    pub(crate) fn plus_product(&self, a: &Field, b: &Field) -> Columns {
         assert_below(&[a.0[4], b.0[4]], TOP_LIMB_MAX + 1);
         Columns(multiply_columns(&self.0, &a.0, &b.0))
     }
@@ -63,7 +63,7 @@ impl Columns {
     /// limb 4 (< 2^50, so still one digit); then the diagonal.
     #[inline]
     #[target_feature(enable = "avx512ifma,avx512dq,avx512vl,avx512vbmi,avx512vbmi2")]
-    pub(super) fn square(a: &Field) -> Columns {
+    pub(crate) fn square(a: &Field) -> Columns {
         let a = &a.0;
         assert_below(&a[4..], TOP_LIMB_MAX + 1);
         let mut c = [zero(); 10];
@@ -93,7 +93,7 @@ impl Columns {
     /// Needs column 9 < 2^52 and every column < 2^60; gives limbs < 2^61.
     #[inline]
     #[target_feature(enable = "avx512ifma,avx512dq,avx512vl,avx512vbmi,avx512vbmi2")]
-    pub(super) fn fold(&self) -> Loose {
+    pub(crate) fn fold(&self) -> Loose {
         assert_below(&self.0, 1 << 60);
         assert_below(&self.0[9..], 1 << 52);
         let mut c = self.0;
@@ -122,7 +122,7 @@ impl Columns {
     /// its bound.
     #[inline]
     #[target_feature(enable = "avx512ifma,avx512dq,avx512vl,avx512vbmi,avx512vbmi2")]
-    pub(super) fn fold_carry(&self) -> Field {
+    pub(crate) fn fold_carry(&self) -> Field {
         let (c, l) = self.fold_carry_parts();
         let l1 = add(c[1], shr::<52>(c[0]));
         let l2 = add(c[2], shr::<52>(l1));
@@ -133,7 +133,7 @@ impl Columns {
     /// `fold_carry` in the lanes of m, `old` elsewhere.
     #[inline]
     #[target_feature(enable = "avx512ifma,avx512dq,avx512vl,avx512vbmi,avx512vbmi2")]
-    pub(super) fn fold_carry_masked(&self, old: &Field, m: __mmask8) -> Field {
+    pub(crate) fn fold_carry_masked(&self, old: &Field, m: __mmask8) -> Field {
         let (c, l) = self.fold_carry_parts();
         let o = &old.0;
         let l1 = _mm512_mask_add_epi64(o[1], m, c[1], shr::<52>(c[0]));
@@ -171,7 +171,7 @@ impl Columns {
 
     #[inline]
     #[target_feature(enable = "avx512ifma,avx512dq,avx512vl,avx512vbmi,avx512vbmi2")]
-    pub(super) fn shl<const S: u32>(&self) -> Columns {
+    pub(crate) fn shl<const S: u32>(&self) -> Columns {
         assert_below(&self.0, 1 << (64 - S));
         Columns(self.0.map(|column| shl::<S>(column)))
     }
@@ -181,7 +181,7 @@ impl Loose {
     /// Folds the bits from 256 on and carries. Needs limbs < 2^63.
     #[inline]
     #[target_feature(enable = "avx512ifma,avx512dq,avx512vl,avx512vbmi,avx512vbmi2")]
-    pub(super) fn carry(&self) -> Field {
+    pub(crate) fn carry(&self) -> Field {
         assert_below(&self.0, 1 << 63);
         let mut l = self.0;
         let t = shr::<48>(l[4]); // < 2^15: t*C < 2^48, low half only
@@ -197,7 +197,7 @@ impl Loose {
     /// `carry` in the lanes of m, `old` elsewhere.
     #[inline]
     #[target_feature(enable = "avx512ifma,avx512dq,avx512vl,avx512vbmi,avx512vbmi2")]
-    pub(super) fn carry_masked(&self, old: &Field, m: __mmask8) -> Field {
+    pub(crate) fn carry_masked(&self, old: &Field, m: __mmask8) -> Field {
         assert_below(&self.0, 1 << 63);
         let l = self.0;
         let t = shr::<48>(l[4]);
@@ -213,7 +213,7 @@ impl Loose {
 
     #[inline]
     #[target_feature(enable = "avx512ifma,avx512dq,avx512vl,avx512vbmi,avx512vbmi2")]
-    pub(super) fn add(&self, o: &Loose) -> Loose {
+    pub(crate) fn add(&self, o: &Loose) -> Loose {
         let mut r = self.0;
         for i in 0..5 {
             assert_below(&[r[i], o.0[i]], 1 << 63);
@@ -225,7 +225,7 @@ impl Loose {
     /// Needs `self` >= `o` limb by limb.
     #[inline]
     #[target_feature(enable = "avx512ifma,avx512dq,avx512vl,avx512vbmi,avx512vbmi2")]
-    pub(super) fn sub(&self, o: &Loose) -> Loose {
+    pub(crate) fn sub(&self, o: &Loose) -> Loose {
         let mut r = self.0;
         for i in 0..5 {
             assert_fits(r[i], o.0[i]);
@@ -236,14 +236,14 @@ impl Loose {
 
     #[inline]
     #[target_feature(enable = "avx512ifma,avx512dq,avx512vl,avx512vbmi,avx512vbmi2")]
-    pub(super) fn shl<const S: u32>(&self) -> Loose {
+    pub(crate) fn shl<const S: u32>(&self) -> Loose {
         assert_below(&self.0, 1 << (64 - S));
         Loose(self.0.map(|limb| shl::<S>(limb)))
     }
 
     #[inline]
     #[target_feature(enable = "avx512ifma,avx512dq,avx512vl,avx512vbmi,avx512vbmi2")]
-    pub(super) fn constant(k: &[u64; 5]) -> Loose {
+    pub(crate) fn constant(k: &[u64; 5]) -> Loose {
         Loose([splat(k[0]), splat(k[1]), splat(k[2]), splat(k[3]), splat(k[4])])
     }
 }
@@ -259,26 +259,26 @@ impl Field {
 
     #[inline]
     #[target_feature(enable = "avx512ifma,avx512dq,avx512vl,avx512vbmi,avx512vbmi2")]
-    pub(super) fn constant(k: &[u64; 5]) -> Field {
+    pub(crate) fn constant(k: &[u64; 5]) -> Field {
         Field(Loose::constant(k).0)
     }
 
     #[inline]
     #[target_feature(enable = "avx512ifma,avx512dq,avx512vl,avx512vbmi,avx512vbmi2")]
-    pub(super) fn zero() -> Field {
+    pub(crate) fn zero() -> Field {
         Field([zero(); 5])
     }
 
     #[inline]
     #[target_feature(enable = "avx512ifma,avx512dq,avx512vl,avx512vbmi,avx512vbmi2")]
-    pub(super) fn one() -> Field {
+    pub(crate) fn one() -> Field {
         Field::constant(&[1, 0, 0, 0, 0])
     }
 
     /// The junk masked off: exact limbs, 0 to 3 < 2^52, limb 4 as it was.
     #[inline]
     #[target_feature(enable = "avx512ifma,avx512dq,avx512vl,avx512vbmi,avx512vbmi2")]
-    pub(super) fn clean(&self) -> Loose {
+    pub(crate) fn clean(&self) -> Loose {
         let m = splat(M52);
         let l = &self.0;
         Loose([and(l[0], m), and(l[1], m), and(l[2], m), and(l[3], m), l[4]])
@@ -287,28 +287,28 @@ impl Field {
     /// The product, folded but not carried.
     #[inline]
     #[target_feature(enable = "avx512ifma,avx512dq,avx512vl,avx512vbmi,avx512vbmi2")]
-    pub(super) fn mul_loose(&self, o: &Field) -> Loose {
+    pub(crate) fn mul_loose(&self, o: &Field) -> Loose {
         Columns::product(self, o).fold()
     }
 
     /// The square, folded but not carried.
     #[inline]
     #[target_feature(enable = "avx512ifma,avx512dq,avx512vl,avx512vbmi,avx512vbmi2")]
-    pub(super) fn square_loose(&self) -> Loose {
+    pub(crate) fn square_loose(&self) -> Loose {
         Columns::square(self).fold()
     }
 
     /// The product, carried.
     #[inline]
     #[target_feature(enable = "avx512ifma,avx512dq,avx512vl,avx512vbmi,avx512vbmi2")]
-    pub(super) fn mul(&self, o: &Field) -> Field {
+    pub(crate) fn mul(&self, o: &Field) -> Field {
         Columns::product(self, o).fold_carry()
     }
 
     /// The square, carried.
     #[inline]
     #[target_feature(enable = "avx512ifma,avx512dq,avx512vl,avx512vbmi,avx512vbmi2")]
-    pub(super) fn square(&self) -> Field {
+    pub(crate) fn square(&self) -> Field {
         Columns::square(self).fold_carry()
     }
 
@@ -316,7 +316,7 @@ impl Field {
     /// there.)
     #[inline]
     #[target_feature(enable = "avx512ifma,avx512dq,avx512vl,avx512vbmi,avx512vbmi2")]
-    pub(super) fn mul_plus(&self, o: &Field, l: &Loose) -> Field {
+    pub(crate) fn mul_plus(&self, o: &Field, l: &Loose) -> Field {
         let z = zero();
         Columns([l.0[0], l.0[1], l.0[2], l.0[3], l.0[4], z, z, z, z, z])
             .plus_product(self, o)
@@ -326,7 +326,7 @@ impl Field {
     /// The lanes whose value is 0 mod p: it is below 2p with unique digits, so 0 or p.
     #[inline]
     #[target_feature(enable = "avx512ifma,avx512dq,avx512vl,avx512vbmi,avx512vbmi2")]
-    pub(super) fn is_zero(&self) -> __mmask8 {
+    pub(crate) fn is_zero(&self) -> __mmask8 {
         let l = self.clean().0;
         let mut z = l[0];
         let mut e = xor(l[0], splat(P52[0]));

@@ -3,9 +3,16 @@
 use std::array::from_fn;
 
 use super::{
-    super::{constants::*, field::*, kernel, vector::V},
-    big::{Big, clean_lane, lane, p, vector},
-    kit::Rng,
+    super::{
+        super::{
+            k256::{constants::*, field::*},
+            kernel,
+            vector::V,
+        },
+        big::{Big, clean_lane, lane, vector},
+        kit::Rng,
+    },
+    p,
 };
 
 /// The value in a lane, after checking the bound of limb 4.

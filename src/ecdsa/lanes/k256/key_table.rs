@@ -15,38 +15,38 @@
 use std::arch::x86_64::*;
 
 use super::{
+    super::vector::*,
     constants::*,
     eisenstein::{BETA2, ENTRIES, STEPS},
     field::*,
-    vector::*,
 };
 
 /// For each multiple (X, Y): -X, -beta X, -beta^2 X, Y.
 #[repr(C, align(64))]
-pub(super) struct KeyTable([[Field; 4]; ENTRIES]);
+pub(crate) struct KeyTable([[Field; 4]; ENTRIES]);
 
 /// What a digit takes from the table.
-pub(super) struct Entry {
+pub(crate) struct Entry {
     /// -x.
-    pub(super) nx: Field,
-    pub(super) y: Field,
+    pub(crate) nx: Field,
+    pub(crate) y: Field,
     /// Lanes in which the negative of (x, y) is meant.
-    pub(super) negative: __mmask8,
+    pub(crate) negative: __mmask8,
     /// Lanes whose digit is not zero.
-    pub(super) nonzero: __mmask8,
+    pub(crate) nonzero: __mmask8,
 }
 
 impl KeyTable {
     #[inline]
     #[target_feature(enable = "avx512ifma,avx512dq,avx512vl,avx512vbmi,avx512vbmi2")]
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self([[Field::zero(); 4]; ENTRIES])
     }
 
     /// Fills the table for Q = (-`nx`, `y`) and returns the common Z.
     #[inline]
     #[target_feature(enable = "avx512ifma,avx512dq,avx512vl,avx512vbmi,avx512vbmi2")]
-    pub(super) fn fill(&mut self, nx: &Field, y: &Field) -> Field {
+    pub(crate) fn fill(&mut self, nx: &Field, y: &Field) -> Field {
         let mut ratios = [Field::zero(); ENTRIES];
         self.climb(nx, y, &mut ratios);
         let z = self.level(&ratios);
@@ -134,7 +134,7 @@ impl KeyTable {
     /// What the digits (bytes of [`super::eisenstein::LUT`], one in each lane) stand for.
     #[inline]
     #[target_feature(enable = "avx512ifma,avx512dq,avx512vl,avx512vbmi,avx512vbmi2")]
-    pub(super) fn look_up(&self, digit: V) -> Entry {
+    pub(crate) fn look_up(&self, digit: V) -> Entry {
         let x_index = and(digit, splat(0x3f));
         let y_index = or(and(digit, splat(0x3c)), splat(3));
         Entry {

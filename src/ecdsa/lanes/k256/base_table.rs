@@ -8,11 +8,15 @@ use std::{arch::x86_64::*, sync::OnceLock};
 
 use secp256k1::{PublicKey, SecretKey};
 
-use super::{constants::P64, field::Field, vector::*};
+use super::{
+    super::{batch, vector::*},
+    constants::P64,
+    field::Field,
+};
 
 const ENTRIES: usize = 1 << (BaseTable::WINDOW - 1);
 
-pub(super) struct BaseTable {
+pub(crate) struct BaseTable {
     /// -x and y of each multiple.
     points: Box<[Aligned<8>; ENTRIES]>,
     /// -beta x of each.
@@ -24,17 +28,8 @@ pub(super) struct BaseTable {
 #[repr(C, align(32))]
 struct Aligned<const WORDS: usize>([u64; WORDS]);
 
-/// A number of 32 bytes, big-endian, as words, lowest first.
-pub(super) fn words(bytes: &[u8; 32]) -> [u64; 4] {
-    let (chunks, _) = bytes.as_chunks::<8>();
-    [chunks[3], chunks[2], chunks[1], chunks[0]].map(u64::from_be_bytes)
-}
-
-/// x and y of a point.
-pub(super) fn coordinates(point: &PublicKey) -> ([u64; 4], [u64; 4]) {
-    let bytes = point.serialize_uncompressed();
-    let (halves, _) = bytes[1..].as_chunks::<32>();
-    (words(&halves[0]), words(&halves[1]))
+fn coordinates(point: &PublicKey) -> ([u64; 4], [u64; 4]) {
+    batch::coordinates(&point.serialize_uncompressed())
 }
 
 /// p - x for 0 < x < p. (No point of the curve has x = 0: 7 is not a square mod p.)
@@ -52,12 +47,12 @@ fn negated(x: &[u64; 4]) -> [u64; 4] {
 
 impl BaseTable {
     /// Bits of a window: ten of them in the 130 of a half.
-    pub(super) const WINDOW: u32 = 13;
+    pub(crate) const WINDOW: u32 = 13;
     /// Bits of a half of u1.
-    pub(super) const BITS: u32 = 130;
+    pub(crate) const BITS: u32 = 130;
 
     /// The table, made at the first call.
-    pub(super) fn get() -> &'static Self {
+    pub(crate) fn get() -> &'static Self {
         static TABLE: OnceLock<BaseTable> = OnceLock::new();
         TABLE.get_or_init(Self::make)
     }
@@ -79,7 +74,7 @@ impl BaseTable {
     /// -x (or -beta x, with `lambda`) and y of entry `index`, in each lane its own.
     #[inline]
     #[target_feature(enable = "avx512ifma,avx512dq,avx512vl,avx512vbmi,avx512vbmi2")]
-    pub(super) fn look_up(&self, lambda: bool, index: V) -> (Field, Field) {
+    pub(crate) fn look_up(&self, lambda: bool, index: V) -> (Field, Field) {
         assert_below(&[index], ENTRIES as u64);
         let mut x = [zero(); 4];
         let mut y = [zero(); 4];
