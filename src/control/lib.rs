@@ -7,6 +7,8 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking"))]
 
 pub mod api;
+mod bucket;
+mod cache;
 pub mod dial;
 pub mod hosts;
 pub mod identity;

@@ -8,7 +8,7 @@ use std::{
 
 use http::{HeaderMap, HeaderValue, header};
 use ports::{
-    LogControl, LogTail, ShardCommand, ShardReport,
+    AccountAnswer, LogControl, LogTail, LookupWhy, ShardCommand, ShardReport,
     ring::{self, Doorbell},
 };
 use socket2::{Domain, Protocol, Socket, Type};
@@ -193,16 +193,25 @@ impl Dispatch {
         match report {
             ShardReport::Lookup(lookup) => {
                 let (resolver, shards) = (self.resolver.clone(), self.shards.clone());
+                let hosts = self.hosts.clone();
                 // Bounded: a shard has one look-up in flight for an account, and few accounts wait.
                 tokio::spawn(async move {
-                    let to = lookup.shard;
-                    let answer = resolver.answer(*lookup).await;
+                    let (to, sender, did) = (lookup.shard, lookup.sender, lookup.did.clone());
+                    let inactive = lookup.why == LookupWhy::Inactive;
+                    let status = async {
+                        if inactive { hosts.repo_status(sender, &did).await } else { None }
+                    };
+                    let (answer, host_status) = tokio::join!(resolver.answer(*lookup), status);
+                    let answer = AccountAnswer { host_status, ..answer };
                     shards.send(to, ShardCommand::Account(Box::new(answer)));
                 });
             }
             ShardReport::Consumers(progress) => self.consumers.handle_progress(&progress),
             ShardReport::ConsumerClosed { id, reason } => self.consumers.handle_closed(id, reason),
-            ShardReport::Tally(tally) => self.tallies.handle_tally(shard, &tally),
+            ShardReport::Tally(tally) => {
+                self.hosts.note_refusals(&tally.refusals);
+                self.tallies.handle_tally(shard, &tally);
+            }
             report @ ShardReport::HostOpen(_) => {
                 metrics::counter!("relayered_upstream_connections_opened_total").increment(1);
                 self.hosts.handle_report(report);

@@ -1,6 +1,6 @@
 //! Requests to crawl a host: who may ask for what, and what is answered.
 
-use std::{fmt, time::Duration};
+use std::{fmt, net::IpAddr, time::Duration};
 
 use crate::dial::{FetchError, Fetched, HostAddress, HostnameError, HttpClient};
 
@@ -9,6 +9,8 @@ use crate::dial::{FetchError, Fetched, HostAddress, HostnameError, HttpClient};
 pub enum Caller {
     /// Anybody, through `com.atproto.sync.requestCrawl`.
     Public,
+    /// The same, from this address: each client has its own pace.
+    Client(IpAddr),
     /// The operator: no daily limit, no switch, and hosts without TLS.
     Admin,
 }
@@ -39,11 +41,19 @@ pub enum CrawlRefusal {
     RateLimited {
         retry_after: Duration,
     },
+    /// The host is left alone for a while, for what it has sent.
+    Quarantined {
+        retry_after: Duration,
+    },
     /// The store failed.
     Internal(String),
 }
 
 impl CrawlRefusal {
+    pub(super) fn limited(retry_after: Duration) -> Self {
+        Self::RateLimited { retry_after }
+    }
+
     /// The error name of the XRPC reply.
     pub fn name(&self) -> &'static str {
         match self {
@@ -51,7 +61,7 @@ impl CrawlRefusal {
             Self::Disabled => "Forbidden",
             Self::Banned => "HostBanned",
             Self::Unreachable(_) | Self::Relay => "HostNotFound",
-            Self::RateLimited { .. } => "RateLimitExceeded",
+            Self::RateLimited { .. } | Self::Quarantined { .. } => "RateLimitExceeded",
             Self::Internal(_) => "InternalServerError",
         }
     }
@@ -61,7 +71,7 @@ impl CrawlRefusal {
         match self {
             Self::Hostname(_) | Self::Unreachable(_) | Self::Relay => 400,
             Self::Disabled | Self::Banned => 403,
-            Self::RateLimited { .. } => 429,
+            Self::RateLimited { .. } | Self::Quarantined { .. } => 429,
             Self::Internal(_) => 500,
         }
     }
@@ -69,7 +79,9 @@ impl CrawlRefusal {
     /// For the `Retry-After` header.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::RateLimited { retry_after } => Some(*retry_after),
+            Self::RateLimited { retry_after } | Self::Quarantined { retry_after } => {
+                Some(*retry_after)
+            }
             _ => None,
         }
     }
@@ -85,9 +97,13 @@ impl fmt::Display for CrawlRefusal {
                 write!(f, "the host does not answer com.atproto.server.describeServer: {reason}")
             }
             Self::Relay => f.write_str("the host is a relay, not a PDS"),
-            Self::RateLimited { .. } => {
-                f.write_str("no more new hosts for now; hosts that are known are not affected")
-            }
+            Self::RateLimited { .. } => f.write_str(
+                "too many requests, or no more new hosts for today; hosts that are connected are \
+                 not affected",
+            ),
+            Self::Quarantined { .. } => f.write_str(
+                "the host is in quarantine for what it has sent, and is connected again after it",
+            ),
             // The particulars are for the log, not for strangers.
             Self::Internal(_) => f.write_str("the request could not be carried out"),
         }

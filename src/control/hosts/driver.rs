@@ -1,9 +1,6 @@
 //! The task that owns the hosts: moves results between the registry, the network and the store.
 
-use std::{
-    collections::{HashMap, hash_map::Entry as MapEntry},
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
-};
+use std::{collections::HashMap, time::Instant};
 
 use ports::{HostId, HostSeq, ShardReport};
 use tokio::{
@@ -13,30 +10,24 @@ use tokio::{
 };
 
 use super::{
-    Caller, Command, Crawl, CrawlRefusal, HostCounts, HostNames, HostsConfig, HostsError,
-    crawl::probe,
+    Command, HostCounts, HostNames, HostsConfig, HostsError,
     machine::{Attempt, Reason},
-    registry::{Batch, Effect, Registry},
+    places::Places,
+    registry::{Batch, Effect, Registry, RegistryConfig},
+    requests::{Asked, Gates},
 };
 use crate::{
     Shards,
     dial::{DialError, Dialer, HostAddress, HttpClient, Reach},
-    store::{HostRow, HostStatus, NewHost, Store, StoreError},
+    hosts::CrawlRefusal,
+    store::{HostRow, HostStatus, Store, StoreError},
 };
 
-const DAY: Duration = Duration::from_hours(24);
 /// A `describeServer` reply is a few hundred bytes.
 const PROBE_BYTES_MAX: usize = 64 * 1024;
-/// The account limit of trusted hosts.
-const TRUSTED_ACCOUNT_LIMIT: u64 = 10_000_000;
-/// What is told to those whom a full queue or a used-up day turns away.
-const RETRY_BUSY: Duration = Duration::from_secs(30);
-const RETRY_NEW_HOST: Duration = Duration::from_hours(1);
-
-type CrawlReply = oneshot::Sender<Result<Crawl, CrawlRefusal>>;
 
 /// Results of the tasks that do the waiting.
-enum Done {
+pub(super) enum Done {
     Dialed {
         host: HostId,
         attempt: Attempt,
@@ -56,24 +47,23 @@ enum Done {
         hosts: Vec<HostId>,
         result: Result<(), StoreError>,
     },
-}
-
-/// Requests for one host while it is looked at: all get the one answer.
-struct Asked {
-    admin: bool,
-    replies: Vec<CrawlReply>,
+    /// Accounts that were above their hosts' limits have been looked after.
+    Places(Places),
 }
 
 pub(super) struct Driver {
-    config: HostsConfig,
-    store: Store,
+    pub(super) config: HostsConfig,
+    pub(super) store: Store,
     dialer: Dialer,
-    client: HttpClient,
-    registry: Registry,
+    pub(super) client: HttpClient,
+    pub(super) registry: Registry,
     inbox: mpsc::UnboundedReceiver<Command>,
-    shards: Shards,
-    tasks: JoinSet<Done>,
-    asked: HashMap<String, Asked>,
+    pub(super) shards: Shards,
+    pub(super) tasks: JoinSet<Done>,
+    pub(super) gates: Gates,
+    pub(super) asked: HashMap<String, Asked>,
+    /// `None` while they are being looked after.
+    pub(super) places: Option<Places>,
     flushing: bool,
     /// Told when the flush under way is done, and when the one after it is.
     flushed: Vec<Box<dyn FnOnce() + Send>>,
@@ -92,13 +82,17 @@ impl Driver {
         let client =
             HttpClient::new(Reach::Guarded(dialer.clone()), config.probe_timeout, PROBE_BYTES_MAX)?;
         let now = Instant::now();
-        let mut registry = Registry::new(
-            config.retry,
-            config.dials_max,
-            config.strictness,
-            random_seed(),
-            store.domain_bans().await?,
-        );
+        let limits = RegistryConfig {
+            retry: config.retry,
+            budget: config.budget,
+            dials_max: config.dials_max,
+            strictness: config.strictness,
+            account_limit: config.default_account_limit,
+        };
+        let mut trusted = config.trusted_domains.clone();
+        trusted.extend(store.trusted_domains().await?);
+        let bans = store.domain_bans().await?;
+        let mut registry = Registry::new(limits, random_seed(), bans, trusted, now);
         for row in store.hosts().await? {
             let above_cursor = emitted.remove(&row.id).unwrap_or_default();
             registry.add(row, above_cursor, now);
@@ -112,7 +106,9 @@ impl Driver {
             inbox,
             shards,
             tasks: JoinSet::new(),
+            gates: Gates::new(now),
             asked: HashMap::new(),
+            places: Some(Places::default()),
             flushing: false,
             flushed: Vec::new(),
             flushed_next: Vec::new(),
@@ -141,7 +137,10 @@ impl Driver {
                     Err(error) => tracing::error!(%error, "a task of the host registry failed"),
                 },
                 () = sleep_until(due.unwrap_or_else(Instant::now).into()), if due.is_some() => {}
-                _ = tick.tick() => self.flush(),
+                _ = tick.tick() => {
+                    self.flush();
+                    self.look_after_places();
+                }
             }
         }
     }
@@ -157,6 +156,7 @@ impl Driver {
                     });
                 }
                 Effect::Command(host, command) => self.shards.send_home(host, command),
+                Effect::Flush => self.flush(),
             }
         }
     }
@@ -188,6 +188,11 @@ impl Driver {
                 let found = id.is_some_and(|id| self.registry.reset_cursor(id, cursor, now));
                 self.reply_when_stored(reply, found);
             }
+            Command::SetTrusted { domains, reply } => {
+                let mut trusted = self.config.trusted_domains.clone();
+                trusted.extend(domains);
+                let _ = reply.send(self.registry.set_trusted(trusted));
+            }
             Command::SetBans { domains, reply } => {
                 self.registry.set_bans(domains, now);
                 self.reply_when_stored(reply, ());
@@ -195,7 +200,10 @@ impl Driver {
             Command::Recrawl { status, reply } => {
                 let _ = reply.send(self.registry.recrawl(status, now));
             }
-            Command::Row(row) => self.registry.handle_row(*row),
+            Command::Row(row) => {
+                self.registry.handle_row(*row);
+                self.look_after_places_now();
+            }
             Command::SetCrawl { enabled, new_hosts_per_day, reply } => {
                 self.config.crawl_enabled = enabled.unwrap_or(self.config.crawl_enabled);
                 self.config.new_hosts_per_day =
@@ -225,74 +233,19 @@ impl Driver {
             }
             ShardReport::Progress(hosts) => {
                 for progress in hosts {
-                    self.registry.handle_progress(progress);
+                    self.registry.handle_progress(progress, now);
                 }
             }
-            ShardReport::HostSlowed { .. }
-            | ShardReport::LocalSet { .. }
+            ShardReport::HostSlowed { host, why, until } => {
+                self.registry.handle_slowed(host, why, until);
+            }
+            ShardReport::LocalSet { .. }
             | ShardReport::Collections(_)
             | ShardReport::Lookup(_)
             | ShardReport::Consumers(_)
             | ShardReport::ConsumerClosed { .. }
             | ShardReport::Tally(_) => {}
         }
-    }
-
-    fn handle_crawl(
-        &mut self,
-        address: HostAddress,
-        caller: Caller,
-        reply: CrawlReply,
-        now: Instant,
-    ) {
-        let admin = caller == Caller::Admin;
-        let refusal = if !admin && !self.config.crawl_enabled {
-            Some(CrawlRefusal::Disabled)
-        } else if self.registry.is_banned(&address.hostname) {
-            Some(CrawlRefusal::Banned)
-        } else {
-            None
-        };
-        if let Some(refusal) = refusal {
-            let _ = reply.send(Err(refusal));
-            return;
-        }
-        if let Some(id) = self.registry.id(&address.hostname)
-            && self.registry.is_healthy(id)
-        {
-            self.registry.handle_request(id, address.tls, admin, now);
-            let _ = reply.send(Ok(Crawl::Connected));
-            return;
-        }
-        let busy = !admin && self.asked.len() >= self.config.probes_max;
-        match self.asked.entry(address.hostname.clone()) {
-            MapEntry::Occupied(mut asked) => {
-                asked.get_mut().admin |= admin;
-                asked.get_mut().replies.push(reply);
-            }
-            MapEntry::Vacant(_) if busy => {
-                let refusal = CrawlRefusal::RateLimited { retry_after: RETRY_BUSY };
-                let _ = reply.send(Err(refusal));
-            }
-            MapEntry::Vacant(vacant) => {
-                vacant.insert(Asked { admin, replies: vec![reply] });
-                self.start_probe(address, admin);
-            }
-        }
-    }
-
-    fn start_probe(&mut self, address: HostAddress, admin: bool) {
-        let (client, store) = (self.client.clone(), self.store.clone());
-        // With the day's places used up, strangers can't make the relay ask hosts for nothing.
-        let limit = (!admin && self.registry.id(&address.hostname).is_none())
-            .then_some(self.config.new_hosts_per_day);
-        self.tasks.spawn(async move {
-            let result = match within_limit(&store, limit).await {
-                Ok(()) => probe(&client, &address).await,
-                Err(refusal) => Err(refusal),
-            };
-            Done::Probed { address, result }
-        });
     }
 
     fn handle_done(&mut self, done: Done) {
@@ -305,61 +258,10 @@ impl Driver {
                 tracing::debug!(host = host.0, %error, "dial failed");
                 self.registry.handle_dial_failed(host, attempt, error.to_string(), now);
             }
-            Done::Probed { address, result: Err(refusal) } => {
-                self.answer_crawl(&address, &Err(refusal));
-            }
-            Done::Probed { address, result: Ok(()) } => self.handle_probed(address, now),
-            Done::Inserted { address, result: Err(refusal) } => {
-                self.answer_crawl(&address, &Err(refusal));
-            }
-            Done::Inserted { address, result: Ok(row) } => {
-                tracing::info!(host = row.hostname, id = row.id.0, "new host");
-                self.registry.add(row, Vec::new(), now);
-                self.answer_crawl(&address, &Ok(Crawl::Added));
-            }
-            Done::Flushed { hosts, result } => self.handle_flushed(hosts, result),
-        }
-    }
-
-    fn handle_probed(&mut self, address: HostAddress, now: Instant) {
-        let admin = self.asked.get(&address.hostname).is_some_and(|asked| asked.admin);
-        // A ban may have come while the host was being asked.
-        if self.registry.is_banned(&address.hostname) {
-            self.answer_crawl(&address, &Err(CrawlRefusal::Banned));
-            return;
-        }
-        if let Some(id) = self.registry.id(&address.hostname) {
-            self.registry.handle_request(id, address.tls, admin, now);
-            self.answer_crawl(&address, &Ok(Crawl::Retried));
-            return;
-        }
-        let trusted = is_trusted(&self.config.trusted_domains, &address.hostname);
-        let host = NewHost {
-            hostname: address.hostname.clone(),
-            tls: address.tls,
-            trusted,
-            account_limit: if trusted {
-                TRUSTED_ACCOUNT_LIMIT
-            } else {
-                self.config.default_account_limit
-            },
-            by_admin: admin,
-        };
-        let (store, limit) = (self.store.clone(), self.config.new_hosts_per_day);
-        self.tasks.spawn(async move {
-            let result = insert(&store, host, limit).await;
-            Done::Inserted { address, result }
-        });
-    }
-
-    fn answer_crawl(&mut self, address: &HostAddress, answer: &Result<Crawl, CrawlRefusal>) {
-        if let Err(CrawlRefusal::Internal(error)) = answer {
-            tracing::error!(host = address.hostname, error, "a host could not be added");
-        }
-        let Some(asked) = self.asked.remove(&address.hostname) else { return };
-        for reply in asked.replies {
-            // The asker may have gone.
-            let _ = reply.send(answer.clone());
+            Done::Probed { address, result } => self.handle_probed(address, result, now),
+            Done::Inserted { address, result } => self.handle_inserted(&address, result, now),
+            Done::Flushed { hosts, result } => self.handle_flushed(&hosts, result),
+            Done::Places(places) => self.places = Some(places),
         }
     }
 
@@ -388,7 +290,7 @@ impl Driver {
         if self.flushing {
             return;
         }
-        let batch = self.registry.take_batch();
+        let batch = self.registry.take_batch(Instant::now());
         let told = std::mem::take(&mut self.flushed_next);
         if batch.is_empty() {
             for tell in told {
@@ -405,11 +307,14 @@ impl Driver {
         });
     }
 
-    fn handle_flushed(&mut self, hosts: Vec<HostId>, result: Result<(), StoreError>) {
+    fn handle_flushed(&mut self, hosts: &[HostId], result: Result<(), StoreError>) {
         self.flushing = false;
-        if let Err(error) = result {
-            tracing::error!(%error, "host cursors and statuses could not be stored");
-            self.registry.write_again(hosts);
+        match result {
+            Ok(()) => self.registry.handle_stored(hosts),
+            Err(error) => {
+                tracing::error!(%error, "host cursors and statuses could not be stored");
+                self.registry.write_again(hosts);
+            }
         }
         for tell in std::mem::take(&mut self.flushed) {
             tell();
@@ -429,40 +334,6 @@ async fn write(store: &Store, batch: Batch) -> Result<(), StoreError> {
         store.update_host(host, patch).await?;
     }
     Ok(())
-}
-
-async fn within_limit(store: &Store, limit: Option<u64>) -> Result<(), CrawlRefusal> {
-    let Some(limit) = limit else { return Ok(()) };
-    if store.hosts_added_since(a_day_ago()).await.map_err(internal)? >= limit {
-        return Err(CrawlRefusal::RateLimited { retry_after: RETRY_NEW_HOST });
-    }
-    Ok(())
-}
-
-async fn insert(store: &Store, host: NewHost, per_day: u64) -> Result<HostRow, CrawlRefusal> {
-    if host.by_admin {
-        return store.insert_host(host).await.map_err(internal);
-    }
-    let inserted = store.insert_host_within(host, a_day_ago(), per_day).await.map_err(internal)?;
-    inserted.ok_or(CrawlRefusal::RateLimited { retry_after: RETRY_NEW_HOST })
-}
-
-fn internal(error: StoreError) -> CrawlRefusal {
-    CrawlRefusal::Internal(error.to_string())
-}
-
-/// In Unix seconds.
-fn a_day_ago() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    now.saturating_sub(DAY).as_secs()
-}
-
-/// Whether a pattern covers the name: `*`, the name itself, or `*.domain` for names below it.
-pub(super) fn is_trusted(patterns: &[String], hostname: &str) -> bool {
-    patterns.iter().any(|pattern| match pattern.strip_prefix('*') {
-        Some(suffix) => hostname.ends_with(suffix),
-        None => hostname == pattern,
-    })
 }
 
 fn random_seed() -> u64 {

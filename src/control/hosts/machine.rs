@@ -65,10 +65,16 @@ pub enum Reason {
     Stopped,
     Blocked,
     DomainBan,
+    /// Quarantine: more events that are its fault than a host may send,
+    InvalidEvents,
+    /// more look-ups of identities than it may cause,
+    ForcedLookups,
+    /// or more accounts at once than it may bring.
+    NewAccounts,
 }
 
 impl Reason {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 10] = [
         Self::None,
         Self::Unreachable,
         Self::FutureCursor,
@@ -76,6 +82,9 @@ impl Reason {
         Self::Stopped,
         Self::Blocked,
         Self::DomainBan,
+        Self::InvalidEvents,
+        Self::ForcedLookups,
+        Self::NewAccounts,
     ];
 
     pub fn label(self) -> Option<&'static str> {
@@ -87,6 +96,9 @@ impl Reason {
             Self::Stopped => Some("stopped-by-operator"),
             Self::Blocked => Some("blocked-by-operator"),
             Self::DomainBan => Some("domain-ban"),
+            Self::InvalidEvents => Some("quarantine-invalid-events"),
+            Self::ForcedLookups => Some("quarantine-forced-lookups"),
+            Self::NewAccounts => Some("quarantine-new-accounts"),
         }
     }
 
@@ -113,6 +125,14 @@ impl Standing {
     fn idle(reason: Reason) -> Self {
         Self { status: HostStatus::Idle, reason }
     }
+}
+
+/// What was stored of a host's misfortunes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Past {
+    pub(super) failures: u32,
+    /// When it was to be tried next.
+    pub(super) next_attempt: Option<Instant>,
 }
 
 /// What follows when the shard has closed the connection that it was told to close.
@@ -152,6 +172,8 @@ pub(super) struct HostMachine {
     phase: Phase,
     standing: Standing,
     failures: u32,
+    /// Left alone until then, whoever asks but the operator.
+    quarantine: Option<Instant>,
     attempt: u64,
     last_attempt_at: Option<Instant>,
     /// The host's numbering is to be taken up from its beginning at the next connection.
@@ -160,25 +182,46 @@ pub(super) struct HostMachine {
 }
 
 impl HostMachine {
-    /// A host as it was stored. Active ones are due at once; others within the slow interval.
-    pub(super) fn new(config: RetryConfig, standing: Standing, seed: u64, now: Instant) -> Self {
+    /// A host as it was stored. Active ones are due at once, others when they were to be tried
+    /// anyway, or within the slow interval.
+    pub(super) fn new(
+        config: RetryConfig,
+        standing: Standing,
+        past: Past,
+        seed: u64,
+        now: Instant,
+    ) -> Self {
         let mut machine = Self {
             config,
             phase: Phase::Barred,
             standing,
-            failures: 0,
+            failures: past.failures,
+            quarantine: None,
             attempt: 0,
             last_attempt_at: None,
             reset: standing.reason == Reason::FutureCursor,
             random: seed,
         };
+        let latest = now + config.daily;
+        let planned = past.next_attempt.map(|at| at.min(latest));
         machine.phase = match standing.status {
             HostStatus::Banned => Phase::Barred,
             HostStatus::Active => Phase::Waiting { due: now },
-            HostStatus::Idle | HostStatus::Offline | HostStatus::Throttled => {
-                machine.failures = config.offline_after;
+            HostStatus::Throttled => {
+                machine.quarantine = planned.filter(|at| *at > now);
+                Phase::Waiting { due: planned.unwrap_or(now) }
+            }
+            HostStatus::Idle | HostStatus::Offline => {
+                machine.failures = machine.failures.max(config.offline_after);
                 let share = machine.draw();
-                Phase::Waiting { due: now + config.slow.mul_f64(share) }
+                Phase::Waiting {
+                    due: match planned {
+                        // Overdue, with many others after a long stop of the relay.
+                        Some(at) if at <= now => now + (config.slow / 30).mul_f64(share),
+                        Some(at) => at,
+                        None => now + config.slow.mul_f64(share),
+                    },
+                }
             }
         };
         machine
@@ -195,6 +238,12 @@ impl HostMachine {
 
     pub(super) fn is_open(&self) -> bool {
         matches!(self.phase, Phase::Open { .. })
+    }
+
+    /// How long the host is still left alone.
+    pub(super) fn quarantined_for(&self, now: Instant) -> Option<Duration> {
+        let left = self.quarantine?.saturating_duration_since(now);
+        (!left.is_zero()).then_some(left)
     }
 
     /// Connected or about to be: a request to crawl changes nothing.
@@ -240,7 +289,12 @@ impl HostMachine {
     }
 
     /// Somebody asked for the host to be crawled: an attempt is due at once, or as soon as is decent.
-    pub(super) fn handle_request(&mut self, now: Instant) {
+    /// Only the operator ends a quarantine.
+    pub(super) fn handle_request(&mut self, admin: bool, now: Instant) {
+        if self.quarantined_for(now).is_some() && !admin {
+            return;
+        }
+        self.quarantine = None;
         if let Phase::Waiting { due } = self.phase {
             let soonest = self.last_attempt_at.map_or(now, |at| at + self.config.request_gap);
             self.phase = Phase::Waiting { due: due.min(soonest.max(now)) };
@@ -269,6 +323,7 @@ impl HostMachine {
             self.phase = Phase::Open { since: now };
             self.standing = Standing::ACTIVE;
             self.reset = false;
+            self.quarantine = None;
         }
     }
 
@@ -309,10 +364,38 @@ impl HostMachine {
         }
     }
 
+    /// Leaves the host alone for a while. Whether the shard is to be told to close a connection.
+    #[must_use]
+    pub(super) fn handle_quarantine(
+        &mut self,
+        reason: Reason,
+        delay: Duration,
+        now: Instant,
+    ) -> bool {
+        if self.standing.status == HostStatus::Banned {
+            return false;
+        }
+        let end = now + delay;
+        self.standing = Standing { status: HostStatus::Throttled, reason };
+        self.quarantine = Some(end);
+        let (phase, connected) = match self.phase {
+            Phase::Handed | Phase::Open { .. } => {
+                (Phase::Stopping { then: Then::Wait(delay) }, true)
+            }
+            Phase::Stopping { .. } => (Phase::Stopping { then: Then::Wait(delay) }, false),
+            // A dial under way comes to nothing.
+            Phase::Waiting { .. } | Phase::Dialing => (Phase::Waiting { due: end }, false),
+            Phase::Barred => (Phase::Barred, false),
+        };
+        self.phase = phase;
+        connected
+    }
+
     /// No connection until unblocked. Whether the shard is to be told to close one.
     #[must_use]
     pub(super) fn handle_block(&mut self, reason: Reason) -> bool {
         self.standing = Standing::banned(reason);
+        self.quarantine = None;
         match self.phase {
             Phase::Waiting { .. } | Phase::Dialing | Phase::Barred => {
                 self.phase = Phase::Barred;
@@ -359,6 +442,7 @@ impl HostMachine {
     #[must_use]
     pub(super) fn handle_reset(&mut self, now: Instant) -> bool {
         self.reset = true;
+        self.quarantine = None;
         match self.phase {
             Phase::Handed | Phase::Open { .. } => {
                 self.phase = Phase::Stopping { then: Then::Wait(Duration::ZERO) };

@@ -4,21 +4,34 @@
 //! the host's home shard, hears from the shards how connections fare, and writes cursors and statuses
 //! to the store about once a second. Others talk to it through [`Hosts`].
 
+mod budget;
 mod crawl;
 mod driver;
+mod entry;
+mod explain;
+mod gate;
+mod limits;
 mod machine;
+mod places;
+mod refusals;
 mod registry;
+mod repo_status;
+mod requests;
 #[cfg(test)]
 mod tests;
 
 use std::{collections::HashMap, time::Duration};
 
-use ports::{HostId, HostSeq, ShardReport, Strictness};
+use ports::{HostId, HostSeq, Refusal, ShardReport, Strictness, UpstreamStatus};
 use tokio::sync::{mpsc, oneshot};
 
+pub use budget::{Allowance, BudgetConfig};
 pub use crawl::{Caller, Crawl, CrawlRefusal};
+pub use entry::{HostDeeds, HostLive, Slowed};
+pub use explain::{AccountDetail, Explanation, HostDetail};
 pub use machine::{Reason, RetryConfig};
-pub use registry::{HostLive, HostNames};
+pub use refusals::{Refusals, Refused};
+pub use registry::HostNames;
 
 use crate::{
     Shards,
@@ -26,10 +39,12 @@ use crate::{
     store::{HostPatch, HostRow, HostStatus, Store, StoreError},
 };
 use driver::Driver;
+use repo_status::RepoStatuses;
 
 #[derive(Clone, Debug)]
 pub struct HostsConfig {
     pub retry: RetryConfig,
+    pub budget: BudgetConfig,
     /// Dials (DNS and TCP) under way at once; also how fast connections ramp up at start. Zero: no
     /// connections at all.
     pub dials_max: usize,
@@ -53,6 +68,7 @@ impl Default for HostsConfig {
     fn default() -> Self {
         Self {
             retry: RetryConfig::default(),
+            budget: BudgetConfig::default(),
             dials_max: 128,
             probes_max: 64,
             probe_timeout: Duration::from_secs(5),
@@ -108,8 +124,13 @@ enum Command {
     },
     ResetCursor {
         hostname: String,
-        cursor: HostSeq,
+        cursor: Option<HostSeq>,
         reply: oneshot::Sender<bool>,
+    },
+    SetTrusted {
+        /// Those of the store; the ones of the configuration hold beside them.
+        domains: Vec<String>,
+        reply: oneshot::Sender<Vec<(HostId, HostPatch)>>,
     },
     SetBans {
         domains: Vec<String>,
@@ -144,6 +165,10 @@ pub struct Hosts {
     names: HostNames,
     dialer: Dialer,
     store: Store,
+    refusals: Refusals,
+    statuses: RepoStatuses,
+    /// Of the configuration.
+    trusted: Vec<String>,
 }
 
 impl Hosts {
@@ -158,11 +183,14 @@ impl Hosts {
         shards: Shards,
     ) -> Result<Self, HostsError> {
         let (commands, inbox) = mpsc::unbounded_channel();
+        let statuses = RepoStatuses::new(&dialer, config.probe_timeout)?;
+        let trusted = config.trusted_domains.clone();
         let driver =
             Driver::load(config, store.clone(), dialer.clone(), emitted, shards, inbox).await?;
         let names = driver.names();
         tokio::spawn(driver.run());
-        Ok(Self { commands, names, dialer, store })
+        let refusals = Refusals::default();
+        Ok(Self { commands, names, dialer, store, refusals, statuses, trusted })
     }
 
     /// Which host a name is, for identity look-ups.
@@ -170,10 +198,27 @@ impl Hosts {
         self.names.clone()
     }
 
-    /// `HostOpen`, `HostClosed` and `Progress`; other reports are ignored.
+    /// `HostOpen`, `HostClosed`, `Progress` and `HostSlowed`; other reports are ignored.
     pub fn handle_report(&self, report: ShardReport) {
         // Ended means that the process is going down.
         let _ = self.commands.send(Command::Report(report));
+    }
+
+    /// Keeps the refusals that a shard reports.
+    pub fn note_refusals(&self, refusals: &[Refusal]) {
+        self.refusals.note(refusals);
+    }
+
+    /// The last refusals of hosts and accounts.
+    pub fn refusals(&self) -> &Refusals {
+        &self.refusals
+    }
+
+    /// What a host says of an account of its own (`getRepoStatus`), within its pace. `None`: no
+    /// answer, or not asked.
+    pub(crate) async fn repo_status(&self, host: HostId, did: &str) -> Option<UpstreamStatus> {
+        let row = self.store.host(host).await.ok()?;
+        self.statuses.ask(host, &row.hostname, row.tls, did).await
     }
 
     /// Checks the host, and connects to it unless it is connected.
@@ -241,9 +286,13 @@ impl Hosts {
         Ok(self.ask(|reply| Command::Stop { hostname, reply }).await?)
     }
 
-    /// Moves the cursor of a host and reconnects there; stored before it returns. False: no such
-    /// host.
-    pub async fn reset_cursor(&self, hostname: &str, cursor: HostSeq) -> Result<bool, HostsError> {
+    /// Moves the cursor of a host and reconnects there; stored before it returns. Without a cursor
+    /// the host is taken up at its live position. False: no such host.
+    pub async fn reset_cursor(
+        &self,
+        hostname: &str,
+        cursor: Option<HostSeq>,
+    ) -> Result<bool, HostsError> {
         let hostname = hostname.to_owned();
         Ok(self.ask(|reply| Command::ResetCursor { hostname, cursor, reply }).await?)
     }
@@ -259,6 +308,49 @@ impl Hosts {
         Ok(self.ask(|reply| Command::SetBans { domains, reply }).await?)
     }
 
+    /// Names whose hosts are trusted: those of the configuration, then those of the store.
+    pub async fn trusted_domains(&self) -> Result<Vec<String>, HostsError> {
+        let mut domains = self.trusted.clone();
+        domains.extend(self.store.trusted_domains().await?);
+        Ok(domains)
+    }
+
+    /// Trusts a domain (`example.com`, `*.example.com`), and hosts of that name from now on. False:
+    /// it was trusted before.
+    pub async fn trust_domain(&self, domain: &str) -> Result<bool, HostsError> {
+        let known = self.trusted.iter().any(|known| known == domain);
+        let new = !known && self.store.trust_domain(domain).await?;
+        self.apply_trust().await?;
+        Ok(new)
+    }
+
+    /// False: it was not trusted, or by the configuration.
+    pub async fn untrust_domain(&self, domain: &str) -> Result<bool, HostsError> {
+        let known = self.store.untrust_domain(domain).await?;
+        self.apply_trust().await?;
+        Ok(known)
+    }
+
+    async fn apply_trust(&self) -> Result<(), HostsError> {
+        let domains = self.store.trusted_domains().await?;
+        let patches = self.ask(|reply| Command::SetTrusted { domains, reply }).await?;
+        for (host, patch) in patches {
+            self.change(host, patch).await?;
+        }
+        Ok(())
+    }
+
+    /// The rules for a host's commits by the operator's word; `None`: those of the relay, until the
+    /// host has shown that it keeps the strict ones. `None` back: no such host.
+    pub async fn set_strictness(
+        &self,
+        hostname: &str,
+        strictness: Option<Strictness>,
+    ) -> Result<Option<HostRow>, HostsError> {
+        let patch = HostPatch { strictness: Some(strictness), ..HostPatch::default() };
+        self.update(hostname, patch).await
+    }
+
     /// Changes limits, trust, strictness and the like. `status`, `cursor` and `tls` are not changed
     /// this way. `None`: no such host.
     pub async fn update(
@@ -267,10 +359,21 @@ impl Hosts {
         patch: HostPatch,
     ) -> Result<Option<HostRow>, HostsError> {
         let Some(host) = self.names.id(hostname) else { return Ok(None) };
-        let patch = HostPatch { status: None, cursor: None, tls: None, last_error: None, ..patch };
+        let patch = HostPatch {
+            status: None,
+            cursor: None,
+            tls: None,
+            last_error: None,
+            memory: None,
+            ..patch
+        };
+        self.change(host, patch).await.map(Some)
+    }
+
+    async fn change(&self, host: HostId, patch: HostPatch) -> Result<HostRow, HostsError> {
         let row = self.store.update_host(host, patch).await?;
         self.commands.send(Command::Row(Box::new(row.clone()))).map_err(|_| Ended)?;
-        Ok(Some(row))
+        Ok(row)
     }
 
     /// Whether the public may ask for crawls, and the limit of new hosts a day.

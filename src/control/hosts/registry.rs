@@ -11,11 +11,15 @@ use std::{
 };
 
 use ports::{
-    HostFault, HostId, HostLimits, HostProgress, HostResume, HostSeq, HostSocket, ShardCommand,
-    Strictness,
+    HostFault, HostId, HostProgress, HostSeq, HostSocket, ShardCommand, SlowReason, Strictness,
 };
 
-use super::machine::{Attempt, HostMachine, Reason, RetryConfig, Standing};
+use super::{
+    budget::BudgetConfig,
+    entry::{Clock, Entry, HostLive},
+    limits::{TRUSTED_ACCOUNT_LIMIT, is_trusted},
+    machine::{Attempt, Reason, RetryConfig},
+};
 use crate::{
     dial::HostAddress,
     store::{HostPatch, HostRow, HostStatus},
@@ -36,27 +40,6 @@ impl HostNames {
     }
 }
 
-/// A host as the relay sees it now, beside its row.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HostLive {
-    pub status: HostStatus,
-    pub status_reason: Option<&'static str>,
-    /// The WebSocket is open.
-    pub connected: bool,
-    /// `waiting`, `dialing`, `handshaking`, `open`, `stopping` or `barred`.
-    pub phase: &'static str,
-    /// Failed attempts in a row.
-    pub failures: u32,
-    /// Until the next attempt, if one is planned.
-    pub next_attempt_in: Option<Duration>,
-    pub cursor: Option<HostSeq>,
-    /// Since the process started.
-    pub received: u64,
-    pub forwarded: u64,
-    pub refused: u64,
-    pub last_error: Option<String>,
-}
-
 /// What the driver is to do.
 #[derive(Debug)]
 pub(super) enum Effect {
@@ -67,6 +50,8 @@ pub(super) enum Effect {
     },
     /// To the host's home shard.
     Command(HostId, ShardCommand),
+    /// What changed is to be written now rather than in a while.
+    Flush,
 }
 
 /// What is to be written to the store.
@@ -87,34 +72,26 @@ impl Batch {
     }
 }
 
-#[derive(Debug)]
-struct Entry {
-    row: HostRow,
-    machine: HostMachine,
-    /// Events above the stored cursor that the log had at start.
-    emitted: Vec<HostSeq>,
-    received: u64,
-    forwarded: u64,
-    refused: u64,
-    progress: Option<HostProgress>,
-    /// An error that the row does not have yet.
-    error: Option<String>,
-    /// The stored cursor is not this one, and not for lack of progress.
-    cursor_moved: bool,
-    tls_moved: bool,
-    /// The row could not be written: all of it that is kept here is written again.
-    unsure: bool,
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RegistryConfig {
+    pub(super) retry: RetryConfig,
+    pub(super) budget: BudgetConfig,
+    pub(super) dials_max: usize,
+    /// Of a host that has none of its own.
+    pub(super) strictness: Strictness,
+    pub(super) account_limit: u64,
 }
 
 #[derive(Debug)]
 pub(super) struct Registry {
-    retry: RetryConfig,
-    dials_max: usize,
-    default_strictness: Strictness,
+    config: RegistryConfig,
+    clock: Clock,
     seed: u64,
     entries: HashMap<HostId, Entry>,
     names: HostNames,
     bans: BTreeSet<String>,
+    /// Patterns of names whose hosts are trusted.
+    trusted: Vec<String>,
     /// Attempts by time. An entry whose machine has another time by now counts for nothing.
     schedule: BinaryHeap<Reverse<(Instant, HostId)>>,
     dialing: usize,
@@ -126,20 +103,20 @@ pub(super) struct Registry {
 
 impl Registry {
     pub(super) fn new(
-        retry: RetryConfig,
-        dials_max: usize,
-        default_strictness: Strictness,
+        config: RegistryConfig,
         seed: u64,
         bans: Vec<String>,
+        trusted: Vec<String>,
+        now: Instant,
     ) -> Self {
         Self {
-            retry,
-            dials_max,
-            default_strictness,
+            config,
+            clock: Clock::new(now),
             seed,
             entries: HashMap::new(),
             names: HostNames::default(),
             bans: bans.into_iter().collect(),
+            trusted,
             schedule: BinaryHeap::new(),
             dialing: 0,
             stopped: false,
@@ -159,24 +136,10 @@ impl Registry {
         if self.entries.contains_key(&id) {
             return;
         }
-        let reason = Reason::parse(row.status_reason.as_deref());
-        let standing = Standing { status: row.status, reason };
         let seed = self.seed ^ u64::from(id.0).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let machine = HostMachine::new(self.retry, standing, seed, now);
         self.names.insert(&row.hostname, id);
-        let entry = Entry {
-            row,
-            machine,
-            emitted,
-            received: 0,
-            forwarded: 0,
-            refused: 0,
-            progress: None,
-            error: None,
-            cursor_moved: false,
-            tls_moved: false,
-            unsure: false,
-        };
+        let RegistryConfig { retry, budget, .. } = self.config;
+        let entry = Entry::new(row, emitted, retry, budget, seed, self.clock, now);
         self.entries.insert(id, entry);
         self.apply_ban(id, now);
         self.plan(id);
@@ -216,11 +179,10 @@ impl Registry {
         // Anybody may bring a host up to TLS, as it has been seen to answer so; only the operator
         // may take it down.
         if entry.row.tls != tls && (tls || admin) && !entry.machine.is_healthy() {
-            entry.row.tls = tls;
-            entry.tls_moved = true;
+            entry.set_tls(tls);
             self.changed.insert(id);
         }
-        entry.machine.handle_request(now);
+        entry.machine.handle_request(admin, now);
         self.plan(id);
     }
 
@@ -229,7 +191,7 @@ impl Registry {
         let mut ids: Vec<HostId> = Vec::new();
         for (id, entry) in &mut self.entries {
             if entry.machine.standing().status == status && status != HostStatus::Banned {
-                entry.machine.handle_request(now);
+                entry.machine.handle_request(true, now);
                 ids.push(*id);
             }
         }
@@ -241,7 +203,7 @@ impl Registry {
 
     /// Starts attempts that are due, as many as there is room for.
     pub(super) fn handle_timeout(&mut self, now: Instant) {
-        while self.dialing < self.dials_max && !self.stopped {
+        while self.dialing < self.config.dials_max && !self.stopped {
             match self.schedule.peek() {
                 Some(Reverse((due, _))) if *due <= now => {}
                 _ => return,
@@ -262,7 +224,7 @@ impl Registry {
 
     /// When [`Registry::handle_timeout`] has something to do; `None` while all slots are taken.
     pub(super) fn next_timeout(&self) -> Option<Instant> {
-        if self.dialing >= self.dials_max || self.stopped {
+        if self.dialing >= self.config.dials_max || self.stopped {
             return None;
         }
         self.schedule.peek().map(|Reverse((due, _))| *due)
@@ -275,24 +237,37 @@ impl Registry {
         stream: std::net::TcpStream,
     ) {
         self.dialing = self.dialing.saturating_sub(1);
-        let strictness = self.default_strictness;
+        let strictness = self.config.strictness;
         let Some(entry) = self.entries.get_mut(&id) else { return };
-        if self.stopped || !entry.machine.handle_dialed(attempt) {
+        if self.stopped {
             return;
         }
-        let reset = entry.machine.reset_wanted();
-        let emitted = if reset { Vec::new() } else { entry.emitted.clone() };
-        let socket = HostSocket {
-            host: id,
-            hostname: entry.row.hostname.as_str().into(),
-            tls: entry.row.tls,
-            stream,
-            strictness: entry.row.strictness.unwrap_or(strictness),
-            limits: HostLimits::default(),
-            resume: HostResume { cursor: entry.row.cursor, emitted, reset },
-        };
-        let command = ShardCommand::Host(Box::new(socket));
-        self.effects.push_back(Effect::Command(id, command));
+        let (before, socket) = (entry.row.cursor, entry.dialed(attempt, stream, strictness));
+        if entry.row.cursor != before {
+            // A first contact: the socket waits for the store.
+            self.changed.insert(id);
+            self.effects.push_back(Effect::Flush);
+        }
+        self.hand_over(id, socket);
+    }
+
+    /// These hosts' rows are in the store.
+    pub(super) fn handle_stored(&mut self, hosts: &[HostId]) {
+        for id in hosts {
+            // Written, and changed again since: the next time.
+            if self.stopped || self.changed.contains(id) {
+                continue;
+            }
+            let Some(entry) = self.entries.get_mut(id) else { continue };
+            let socket = entry.release(self.config.strictness);
+            self.hand_over(*id, socket);
+        }
+    }
+
+    fn hand_over(&mut self, id: HostId, socket: Option<HostSocket>) {
+        if let Some(socket) = socket {
+            self.effects.push_back(Effect::Command(id, ShardCommand::Host(Box::new(socket))));
+        }
     }
 
     pub(super) fn handle_dial_failed(
@@ -304,21 +279,14 @@ impl Registry {
     ) {
         self.dialing = self.dialing.saturating_sub(1);
         let Some(entry) = self.entries.get_mut(&id) else { return };
-        entry.machine.handle_dial_failed(attempt, now);
-        entry.note_error(error);
+        entry.dial_failed(attempt, error, now);
         self.changed.insert(id);
         self.plan(id);
     }
 
     pub(super) fn handle_open(&mut self, id: HostId, now: Instant) {
         let Some(entry) = self.entries.get_mut(&id) else { return };
-        entry.machine.handle_open(now);
-        entry.emitted = Vec::new();
-        if entry.row.cursor.is_none() {
-            // From here on nothing may be missed, and the host may go away before its first event:
-            // then the next connection after a restart starts from the host's oldest.
-            entry.move_cursor(Some(HostSeq(0)));
-        }
+        entry.open(now);
         self.changed.insert(id);
     }
 
@@ -330,31 +298,50 @@ impl Registry {
         now: Instant,
     ) {
         let Some(entry) = self.entries.get_mut(&id) else { return };
-        entry.machine.handle_closed(fault, progressed, now);
-        if *fault != HostFault::Stopped {
-            entry.note_error(fault_text(fault));
-        }
-        if entry.machine.reset_wanted() && entry.machine.standing().reason == Reason::FutureCursor {
-            entry.move_cursor(Some(HostSeq(0)));
-        }
+        entry.close(fault, progressed, now);
         self.changed.insert(id);
         self.plan(id);
     }
 
-    pub(super) fn handle_progress(&mut self, progress: HostProgress) {
-        let Some(entry) = self.entries.get_mut(&progress.host) else { return };
-        entry.received += progress.received;
-        entry.forwarded += progress.forwarded;
-        entry.refused += progress.refused;
-        // Of the numbering that the host has left, or above a cursor that the operator set back.
-        if entry.machine.reset_wanted() {
-            return;
+    pub(super) fn handle_progress(&mut self, progress: HostProgress, now: Instant) {
+        let id = progress.host;
+        let Some(entry) = self.entries.get_mut(&id) else { return };
+        let taken = entry.take_progress(progress, self.config.strictness, now);
+        if taken.moved {
+            self.moved.insert(id);
         }
-        if progress.cursor.is_some() && progress.cursor != entry.row.cursor {
-            entry.row.cursor = progress.cursor;
-            entry.progress = Some(progress);
-            self.moved.insert(progress.host);
+        if taken.now_strict {
+            tracing::info!(
+                host = entry.row.hostname,
+                "keeps the strict rules, and is held to them"
+            );
+            let command = ShardCommand::SetStrictness(id, Strictness::Strict);
+            self.effects.push_back(Effect::Command(id, command));
+            self.changed.insert(id);
         }
+        if taken.drop {
+            self.drop_connection(id);
+        }
+        if taken.quarantined {
+            self.changed.insert(id);
+            self.plan(id);
+        }
+    }
+
+    pub(super) fn handle_slowed(
+        &mut self,
+        id: HostId,
+        why: Option<SlowReason>,
+        until: Option<u64>,
+    ) {
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.set_slowed(why, until);
+        }
+    }
+
+    /// How long the host is still in quarantine.
+    pub(super) fn quarantined_for(&self, id: HostId, now: Instant) -> Option<Duration> {
+        self.entries.get(&id)?.machine.quarantined_for(now)
     }
 
     /// Blocks a host. Returns false if there is no such host.
@@ -388,16 +375,47 @@ impl Registry {
         connected
     }
 
-    /// Moves a host's cursor by the operator's wish, and reconnects.
-    pub(super) fn reset_cursor(&mut self, id: HostId, cursor: HostSeq, now: Instant) -> bool {
+    /// Moves a host's cursor by the operator's wish, and reconnects. `None`: at the live position.
+    pub(super) fn reset_cursor(
+        &mut self,
+        id: HostId,
+        cursor: Option<HostSeq>,
+        now: Instant,
+    ) -> bool {
         let Some(entry) = self.entries.get_mut(&id) else { return false };
-        entry.move_cursor(Some(cursor));
-        if entry.machine.handle_reset(now) {
+        if entry.reset_cursor(cursor, now) {
             self.drop_connection(id);
         }
         self.changed.insert(id);
         self.plan(id);
         true
+    }
+
+    /// Replaces the patterns of trusted names. Returns the hosts whose trust changes by it, and what
+    /// is to be stored for them.
+    pub(super) fn set_trusted(&mut self, trusted: Vec<String>) -> Vec<(HostId, HostPatch)> {
+        let before = std::mem::replace(&mut self.trusted, trusted);
+        let account_limit = self.config.account_limit;
+        let patches = self.entries.values().filter_map(|entry| {
+            let name = entry.row.hostname.as_str();
+            let (was, is) = (is_trusted(&before, name), is_trusted(&self.trusted, name));
+            let limit = entry.row.account_limit;
+            let limit = match (was, is) {
+                (false, true) => limit.max(TRUSTED_ACCOUNT_LIMIT),
+                // A limit that the operator set stays.
+                (true, false) if limit == TRUSTED_ACCOUNT_LIMIT => account_limit,
+                (true, false) => limit,
+                _ => return None,
+            };
+            let patch =
+                HostPatch { trusted: Some(is), account_limit: Some(limit), ..HostPatch::default() };
+            Some((entry.id(), patch))
+        });
+        patches.collect()
+    }
+
+    pub(super) fn is_trusted(&self, hostname: &str) -> bool {
+        is_trusted(&self.trusted, hostname)
     }
 
     /// Replaces the banned domains: live connections of newly banned ones are cut, hosts that were
@@ -427,23 +445,27 @@ impl Registry {
     /// The row as it is in the store after a change made by the operator.
     pub(super) fn handle_row(&mut self, row: HostRow) {
         let id = row.id;
-        let default = self.default_strictness;
+        let default = self.config.strictness;
         let Some(entry) = self.entries.get_mut(&id) else { return };
-        let strictness = row.strictness.unwrap_or(default);
-        if strictness != entry.row.strictness.unwrap_or(default) {
-            let command = ShardCommand::SetStrictness(id, strictness);
+        let (strictness, limits) = (entry.strictness(default), entry.limits());
+        entry.replace_row(row);
+        if strictness != entry.strictness(default) {
+            let command = ShardCommand::SetStrictness(id, entry.strictness(default));
             self.effects.push_back(Effect::Command(id, command));
         }
-        // What this module itself keeps is newer here than in the row.
-        entry.row = HostRow { cursor: entry.row.cursor, tls: entry.row.tls, ..row };
+        if limits != entry.limits() {
+            let command = ShardCommand::SetHostLimits(id, entry.limits());
+            self.effects.push_back(Effect::Command(id, command));
+        }
+        self.changed.insert(id);
     }
 
     /// The last batch did not come to the store.
-    pub(super) fn write_again(&mut self, hosts: Vec<HostId>) {
+    pub(super) fn write_again(&mut self, hosts: &[HostId]) {
         for id in hosts {
-            if let Some(entry) = self.entries.get_mut(&id) {
+            if let Some(entry) = self.entries.get_mut(id) {
                 entry.unsure = true;
-                self.changed.insert(id);
+                self.changed.insert(*id);
             }
         }
     }
@@ -458,11 +480,11 @@ impl Registry {
     }
 
     /// What changed since the last batch.
-    pub(super) fn take_batch(&mut self) -> Batch {
+    pub(super) fn take_batch(&mut self, now: Instant) -> Batch {
         let mut batch = Batch::default();
         for id in std::mem::take(&mut self.changed) {
             let Some(entry) = self.entries.get_mut(&id) else { continue };
-            let patch = entry.take_patch();
+            let patch = entry.take_patch(now);
             if patch != HostPatch::default() {
                 batch.patches.push((id, patch));
             }
@@ -475,11 +497,13 @@ impl Registry {
     }
 
     pub(super) fn live(&self, id: HostId, now: Instant) -> Option<HostLive> {
-        self.entries.get(&id).map(|entry| entry.live(now))
+        let default = self.config.strictness;
+        self.entries.get(&id).map(|entry| entry.live(default, now))
     }
 
     pub(super) fn live_all(&self, now: Instant) -> HashMap<HostId, HostLive> {
-        self.entries.iter().map(|(id, entry)| (*id, entry.live(now))).collect()
+        let default = self.config.strictness;
+        self.entries.iter().map(|(id, entry)| (*id, entry.live(default, now))).collect()
     }
 
     fn drop_connection(&mut self, id: HostId) {
@@ -494,84 +518,5 @@ impl Registry {
     }
 }
 
-impl Entry {
-    fn note_error(&mut self, error: String) {
-        self.row.last_error = Some(error.clone());
-        self.error = Some(error);
-    }
-
-    fn move_cursor(&mut self, cursor: Option<HostSeq>) {
-        self.row.cursor = cursor;
-        self.progress = None;
-        self.cursor_moved = true;
-    }
-
-    /// Brings the row up to the machine; the difference is the patch.
-    fn take_patch(&mut self) -> HostPatch {
-        let standing = self.machine.standing();
-        let reason = standing.reason.label();
-        let mut patch = HostPatch { last_error: self.error.take(), ..HostPatch::default() };
-        let unsure = std::mem::take(&mut self.unsure);
-        if std::mem::take(&mut self.tls_moved) || unsure {
-            patch.tls = Some(self.row.tls);
-        }
-        if unsure
-            || self.row.status != standing.status
-            || self.row.status_reason.as_deref() != reason
-        {
-            tracing::info!(
-                host = self.row.hostname,
-                status = standing.status.label(),
-                reason,
-                "host status"
-            );
-            self.row.status = standing.status;
-            self.row.status_reason = reason.map(str::to_owned);
-            patch.status = Some((standing.status, self.row.status_reason.clone()));
-        }
-        if std::mem::take(&mut self.cursor_moved) || unsure {
-            patch.cursor = Some(self.row.cursor);
-        }
-        patch
-    }
-
-    fn live(&self, now: Instant) -> HostLive {
-        let standing = self.machine.standing();
-        HostLive {
-            status: standing.status,
-            status_reason: standing.reason.label(),
-            connected: self.machine.is_open(),
-            phase: self.machine.phase_label(),
-            failures: self.machine.failures(),
-            next_attempt_in: self
-                .machine
-                .next_timeout()
-                .map(|due| due.saturating_duration_since(now)),
-            // Zero stands for a host that has sent nothing yet.
-            cursor: self.row.cursor.filter(|cursor| cursor.0 > 0),
-            received: self.received,
-            forwarded: self.forwarded,
-            refused: self.refused,
-            last_error: self.row.last_error.clone(),
-        }
-    }
-}
-
-/// The fault with its particulars, for the row and the admin API.
-fn fault_text(fault: &HostFault) -> String {
-    match fault {
-        HostFault::Tls(text) | HostFault::Io(text) | HostFault::ErrorFrame(text) => {
-            format!("{}: {text}", fault.label())
-        }
-        HostFault::Handshake { status } => format!("handshake: HTTP status {status}"),
-        HostFault::Protocol(text) => format!("protocol: {text}"),
-        HostFault::Stopped
-        | HostFault::Relay
-        | HostFault::Closed
-        | HostFault::Silent
-        | HostFault::TooLarge => fault.label().to_owned(),
-    }
-}
-
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -8,7 +8,7 @@ use ports::{
 };
 use tokio::sync::mpsc;
 
-use super::{driver::is_trusted, *};
+use super::*;
 use crate::{
     dial::{
         DialConfig, DialPolicy,
@@ -341,7 +341,7 @@ async fn a_failing_host_is_retried_until_it_is_there() {
     assert_eq!(bench.dropped().await, host);
     bench.closed(host, HostFault::Stopped);
     // And moves its cursor.
-    assert!(bench.hosts.reset_cursor(&pds.hostname(), HostSeq(5)).await.unwrap());
+    assert!(bench.hosts.reset_cursor(&pds.hostname(), Some(HostSeq(5))).await.unwrap());
     let resume = bench.socket().await.resume;
     assert_eq!((resume.cursor, resume.reset), (Some(HostSeq(5)), true));
 }
@@ -364,15 +364,4 @@ async fn settings_of_a_host_reach_the_store_and_its_shard() {
         ShardCommand::SetStrictness(id, Strictness::Lenient) if id == host
     ));
     assert_eq!(bench.hosts.update("nobody.com", HostPatch::default()).await.unwrap(), None);
-}
-
-#[test]
-fn trust_is_by_name_or_below_a_domain() {
-    let patterns = ["*.host.bsky.network".to_owned(), "pds.a.com".to_owned()];
-    assert!(is_trusted(&patterns, "morel.us-east.host.bsky.network"));
-    assert!(!is_trusted(&patterns, "host.bsky.network"));
-    assert!(!is_trusted(&patterns, "evilhost.bsky.network"));
-    assert!(is_trusted(&patterns, "pds.a.com"));
-    assert!(!is_trusted(&patterns, "x.pds.a.com"));
-    assert!(is_trusted(&["*".to_owned()], "any.com"));
 }

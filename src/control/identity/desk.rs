@@ -12,11 +12,8 @@ use ecdsa::VerifyingKey;
 use ports::HostId;
 use protocol::{did_doc::Endpoint, syntax::did};
 
-use super::{
-    IdentityConfig, IdentityStats,
-    cache::Cache,
-    queue::{FairQueue, TokenBucket},
-};
+use super::{IdentityConfig, IdentityStats, queue::FairQueue};
+use crate::{bucket::TokenBucket, cache::Cache};
 
 /// A DID document as far as a relay needs it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,12 +53,23 @@ pub(super) enum AnswerResult {
     Unavailable,
 }
 
+/// How much a cached document is worth to who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Need {
+    /// One from the cache will do.
+    Any,
+    /// There may be something newer: worth a moment, but not to wait for a directory in trouble.
+    Newer,
+    /// What is known will not do: worth all the time that there is.
+    Other,
+}
+
 /// A question.
 #[derive(Debug)]
 pub(super) struct Ask<'a> {
     pub(super) did: &'a str,
     pub(super) sender: HostId,
-    pub(super) fresh: bool,
+    pub(super) need: Need,
     /// What the store holds, and how old it is.
     pub(super) stored: Option<(Document, Duration)>,
 }
@@ -93,12 +101,12 @@ struct Entry {
 }
 
 impl Entry {
-    fn result(&self, fresh_wanted: bool) -> AnswerResult {
+    fn result(&self, need: Need) -> AnswerResult {
         match (self.verdict, &self.document) {
             (Verdict::Found, Some(document)) => AnswerResult::Found(Arc::clone(document)),
             (Verdict::NotFound, _) => AnswerResult::NotFound,
             // The old document is better than none, unless it is known not to do.
-            (Verdict::Failed, Some(document)) if !fresh_wanted => {
+            (Verdict::Failed, Some(document)) if need == Need::Any => {
                 AnswerResult::Found(Arc::clone(document))
             }
             _ => AnswerResult::Unavailable,
@@ -109,12 +117,20 @@ impl Entry {
 /// A DID that is being found out about.
 #[derive(Debug)]
 struct Pending<T> {
-    /// Who waits, and whether only a fresh answer will do.
-    waiters: Vec<(T, bool)>,
+    /// Nobody, where an old document is being renewed.
+    waiters: Vec<Waiter<T>>,
     sender: HostId,
     method: Method,
     state: State,
-    /// Then nobody waits any longer, unless a request is under way.
+    /// Then it is given up if nobody waits, unless a request is under way.
+    deadline: Instant,
+}
+
+#[derive(Debug)]
+struct Waiter<T> {
+    ticket: T,
+    need: Need,
+    /// Then it waits no longer, unless a request is under way.
     deadline: Instant,
 }
 
@@ -144,7 +160,7 @@ struct Lane {
 /// So many failures in a row mean that the directory is in trouble.
 const FAILURES_TROUBLE: u32 = 5;
 /// The longest pause between trials of a directory in trouble that names no time itself.
-const TROUBLE_PAUSE_MAX: Duration = Duration::from_secs(15);
+const TROUBLE_PAUSE_MAX: Duration = Duration::from_secs(5);
 
 impl Lane {
     fn in_trouble(&self) -> bool {
@@ -232,9 +248,9 @@ impl<T> Desk<T> {
             shared,
         };
         let plc_rate = f64::from(config.plc_requests_per_second);
-        let web = config.web_in_flight_max;
+        let (plc, web) = (config.plc_in_flight_max, config.web_in_flight_max);
         let lanes = [
-            lane(config.plc_in_flight_max, config.plc_in_flight_max, plc_rate, plc_rate, true),
+            lane(plc, plc.div_ceil(2), plc_rate, plc_rate, true),
             // Each did:web is a server of its sender's choice, which may be slow on purpose.
             lane(web, web.div_ceil(8), 1e6, 1e6, false),
         ];
@@ -250,31 +266,47 @@ impl<T> Desk<T> {
     }
 
     /// Takes a question; the answer comes out of [`Desk::poll_answer`], now or later.
-    pub(super) fn handle_ask(&mut self, ask: Ask<'_>, ticket: T, now: Instant) {
+    pub(super) fn handle_ask(&mut self, mut ask: Ask<'_>, ticket: T, now: Instant) {
         let Some(method) = method(ask.did) else {
             let answer = Answer { result: AnswerResult::NotFound, fresh: false };
             self.answers.push_back((ticket, answer));
             return;
         };
-        self.take_stored(ask.did, ask.stored, now);
-        if let Some(result) = self.cached(ask.did, ask.fresh, method, now) {
+        self.take_stored(ask.did, ask.stored.take(), now);
+        if let Some((result, current)) = self.cached(ask.did, ask.need, method, now) {
             self.stats.hits += 1;
             self.answers.push_back((ticket, Answer { result, fresh: false }));
+            if !current && !self.pending.contains_key(ask.did) {
+                self.begin(&ask, method, None, now);
+            }
             return;
         }
+        let deadline = now + self.patience(ask.need);
+        let waiter = Waiter { ticket, need: ask.need, deadline };
         if let Some(pending) = self.pending.get_mut(ask.did) {
             self.stats.joined += 1;
-            pending.waiters.push((ticket, ask.fresh));
+            pending.waiters.push(waiter);
+            self.timers.push(Reverse((deadline, ask.did.into())));
             return;
         }
-        let patience =
-            if ask.fresh { self.config.fresh_wait_max } else { self.config.queue_wait_max };
+        self.begin(&ask, method, Some(waiter), now);
+    }
+
+    fn patience(&self, need: Need) -> Duration {
+        match need {
+            Need::Any => self.config.queue_wait_max,
+            Need::Newer => self.config.newer_wait_max,
+            Need::Other => self.config.other_wait_max,
+        }
+    }
+
+    fn begin(&mut self, ask: &Ask<'_>, method: Method, waiter: Option<Waiter<T>>, now: Instant) {
         let pending = Pending {
-            waiters: vec![(ticket, ask.fresh)],
+            waiters: waiter.into_iter().collect(),
             sender: ask.sender,
             method,
-            state: State::Delayed(self.due(ask.did, ask.fresh, now)),
-            deadline: now + patience,
+            state: State::Delayed(self.due(ask.did, ask.need, now)),
+            deadline: now + self.patience(ask.need),
         };
         self.timers.push(Reverse((pending.deadline, ask.did.into())));
         self.delay(ask.did.into(), pending, now);
@@ -287,7 +319,7 @@ impl<T> Desk<T> {
             _ => {
                 pending.state = State::Queued;
                 if !self.lane(pending.method).queue.push(pending.sender, did.clone()) {
-                    return self.give_up(&did, pending);
+                    return self.give_up(&did, pending.waiters);
                 }
             }
         }
@@ -295,17 +327,17 @@ impl<T> Desk<T> {
     }
 
     /// From when on the DID may be fetched (again).
-    fn due(&mut self, did: &str, fresh: bool, now: Instant) -> Instant {
+    fn due(&mut self, did: &str, need: Need, now: Instant) -> Instant {
         let ahead = self.config.fresh_gap * self.config.fresh_burst.saturating_sub(1);
         let paid_until = self.cache.get(did).and_then(|entry| entry.paid_until);
-        paid_until.filter(|_| fresh).and_then(|at| at.checked_sub(ahead)).unwrap_or(now)
+        paid_until.filter(|_| need != Need::Any).and_then(|at| at.checked_sub(ahead)).unwrap_or(now)
     }
 
-    fn give_up(&mut self, did: &str, pending: Pending<T>) {
-        for (ticket, fresh) in pending.waiters {
+    fn give_up(&mut self, did: &str, waiters: impl IntoIterator<Item = Waiter<T>>) {
+        for waiter in waiters {
             self.stats.turned_away += 1;
-            let result = self.fallback(did, fresh);
-            self.answers.push_back((ticket, Answer { result, fresh: false }));
+            let result = self.fallback(did, waiter.need);
+            self.answers.push_back((waiter.ticket, Answer { result, fresh: false }));
         }
     }
 
@@ -354,19 +386,18 @@ impl<T> Desk<T> {
         let entry = Entry { document, verdict, expires: now + ttl, paid_until: Some(paid_until) };
         let failed = verdict == Verdict::Failed;
         let again = now + self.config.fresh_gap;
-        let patient = failed && again < pending.deadline;
         let mut insisting = Vec::new();
-        for (ticket, fresh_wanted) in pending.waiters {
-            if patient && fresh_wanted {
-                insisting.push((ticket, true));
+        for waiter in pending.waiters {
+            if failed && waiter.need != Need::Any && again < waiter.deadline {
+                insisting.push(waiter);
                 continue;
             }
-            let answer = Answer { result: entry.result(fresh_wanted), fresh: !failed };
-            self.answers.push_back((ticket, answer));
+            let answer = Answer { result: entry.result(waiter.need), fresh: !failed };
+            self.answers.push_back((waiter.ticket, answer));
         }
         self.cache.insert(did, entry);
         if !insisting.is_empty() {
-            // What was known will not do: a moment's trouble of the directory is sat out.
+            // What was known will not do: the directory's trouble is sat out.
             let state = State::Delayed(again);
             self.delay(did.into(), Pending { waiters: insisting, state, ..pending }, now);
         }
@@ -376,18 +407,22 @@ impl<T> Desk<T> {
     pub(super) fn handle_timeout(&mut self, now: Instant) {
         while self.timers.peek().is_some_and(|Reverse((at, _))| *at <= now) {
             let Some(Reverse((_, did))) = self.timers.pop() else { return };
-            let Some(pending) = self.pending.get(&did) else { continue };
-            let over = pending.deadline <= now;
-            let due = matches!(pending.state, State::Delayed(due) if due <= now);
-            if pending.state == State::InFlight || !(over || due) {
+            let Some(pending) = self.pending.get_mut(&did) else { continue };
+            if pending.state == State::InFlight {
                 continue;
             }
-            let Some(pending) = self.pending.remove(&did) else { continue };
-            if over {
-                self.give_up(&did, pending);
-            } else {
-                self.delay(did, pending, now);
+            let over: Vec<_> =
+                pending.waiters.extract_if(.., |waiter| waiter.deadline <= now).collect();
+            let done = pending.waiters.is_empty() && pending.deadline <= now;
+            let done = done || (pending.waiters.is_empty() && !over.is_empty());
+            let due = matches!(pending.state, State::Delayed(due) if due <= now);
+            if done || due {
+                let pending = self.pending.remove(&did);
+                if let Some(pending) = pending.filter(|_| !done) {
+                    self.delay(did.clone(), pending, now);
+                }
             }
+            self.give_up(&did, over);
         }
     }
 
@@ -432,27 +467,35 @@ impl<T> Desk<T> {
         }
     }
 
+    /// What the cache has for the question, and whether that is up to date.
     fn cached(
         &mut self,
         did: &str,
-        fresh: bool,
+        need: Need,
         method: Method,
         now: Instant,
-    ) -> Option<AnswerResult> {
-        if fresh {
-            return None;
-        }
+    ) -> Option<(AnswerResult, bool)> {
         let lane = self.lane(method);
         let closed = lane.in_trouble() && now < lane.open_at;
+        let stale_max = self.config.stale_max;
         let entry = self.cache.get(did)?;
-        // With the directory known to be down, an old document is used without waiting for that.
-        let stale = closed && entry.document.is_some();
-        (now < entry.expires || stale).then(|| entry.result(false))
+        match need {
+            Need::Other => return None,
+            // The directory is known to be down: there is nothing newer to be had.
+            Need::Newer if closed => return Some((AnswerResult::Unavailable, true)),
+            Need::Newer => return None,
+            Need::Any => {}
+        }
+        let current = now < entry.expires;
+        // An old document is used at once and renewed meanwhile: should it no longer fit, the
+        // signature or the host will tell.
+        let stale = entry.document.is_some() && (closed || now < entry.expires + stale_max);
+        (current || stale).then(|| (entry.result(need), current || closed))
     }
 
-    fn fallback(&mut self, did: &str, fresh: bool) -> AnswerResult {
+    fn fallback(&mut self, did: &str, need: Need) -> AnswerResult {
         match self.cache.get(did).and_then(|entry| entry.document.clone()) {
-            Some(document) if !fresh => AnswerResult::Found(document),
+            Some(document) if need == Need::Any => AnswerResult::Found(document),
             _ => AnswerResult::Unavailable,
         }
     }

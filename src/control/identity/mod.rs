@@ -4,16 +4,17 @@
 //! a DID, bounded ones in all, in turn by the host that caused them, at a pace that the directory
 //! bears. While the directory is in trouble, what was known goes on to hold.
 
-mod cache;
 mod desk;
 mod fetch;
+pub mod import;
+
 mod queue;
 #[cfg(test)]
 mod tests;
 
 use std::time::{Duration, Instant};
 
-use ports::{AccountAnswer, AccountLookup, HostId, Identity, IdentityAnswer};
+use ports::{AccountAnswer, AccountLookup, HostId, Identity, IdentityAnswer, LookupWhy};
 use protocol::did_doc::Endpoint;
 use tokio::{
     sync::{mpsc, oneshot},
@@ -26,9 +27,9 @@ pub use desk::Document;
 use crate::{
     dial::{Dialer, FetchError, HttpClient, Reach},
     hosts::HostNames,
-    store::{Store, StoreError, StoredIdentity},
+    store::{Store, StoreError, StoredAccount, StoredIdentity},
 };
-use desk::{Answer, AnswerResult, Ask, Desk, FetchOutcome};
+use desk::{Answer, AnswerResult, Ask, Desk, FetchOutcome, Need};
 use fetch::{Fetcher, unix_now};
 
 #[derive(Clone, Debug)]
@@ -54,8 +55,13 @@ pub struct IdentityConfig {
     pub queue_max: usize,
     /// Who waits longer than this for their turn is told that there is no answer now.
     pub queue_wait_max: Duration,
-    /// The same for those who insist on a fresh document, failures of the directory included.
-    pub fresh_wait_max: Duration,
+    /// The same for those who hope for a newer document, failures of the directory included.
+    pub newer_wait_max: Duration,
+    /// And for those whom what is known will not do: as long as an event may wait.
+    pub other_wait_max: Duration,
+    /// So long after its time an old document is still used while it is being renewed; later only
+    /// if it can't be.
+    pub stale_max: Duration,
 }
 
 impl Default for IdentityConfig {
@@ -68,7 +74,7 @@ impl Default for IdentityConfig {
             ttl_failed: Duration::from_secs(5),
             fresh_gap: Duration::from_secs(3),
             fresh_burst: 5,
-            fetch_timeout: Duration::from_secs(5),
+            fetch_timeout: Duration::from_secs(10),
             document_bytes_max: 256 * 1024,
             plc_requests_per_second: 500,
             plc_in_flight_max: 64,
@@ -76,7 +82,9 @@ impl Default for IdentityConfig {
             queue_per_sender_max: 2_000,
             queue_max: 50_000,
             queue_wait_max: Duration::from_secs(30),
-            fresh_wait_max: Duration::from_secs(10),
+            newer_wait_max: Duration::from_secs(10),
+            other_wait_max: Duration::from_mins(10),
+            stale_max: Duration::from_hours(6 * 24),
         }
     }
 }
@@ -104,7 +112,7 @@ enum Command {
     Ask {
         did: Box<str>,
         sender: HostId,
-        fresh: bool,
+        need: Need,
         stored: Option<(Document, Duration)>,
         reply: oneshot::Sender<Answer>,
     },
@@ -156,28 +164,19 @@ impl Resolver {
             Ok(answer) => answer,
             Err(error) => {
                 tracing::error!(%error, "an account could not be looked up in the store");
-                AccountAnswer {
-                    did: lookup.did,
-                    state: None,
-                    identity: IdentityAnswer::Unavailable,
-                    fresh: false,
-                    host_status: None,
-                }
+                no_answer(&lookup)
             }
         }
     }
 
     async fn try_answer(&self, lookup: &AccountLookup) -> Result<AccountAnswer, StoreError> {
         let did = &*lookup.did;
-        let (mut state, stored) = if lookup.state_wanted {
-            self.store
-                .account_by_did(did)
-                .await?
-                .map_or((None, None), |(state, stored)| (Some(state), stored))
+        let StoredAccount { mut state, identity: stored } = if lookup.state_wanted {
+            self.store.account_as_of(did, lookup.as_of).await?
         } else {
-            (None, None)
+            StoredAccount::default()
         };
-        let answer = self.ask(did, lookup.sender, lookup.fresh, stored).await;
+        let answer = self.ask(did, lookup.sender, need_of(lookup), stored).await;
         let identity = self.identity_answer(&answer.result);
         if let IdentityAnswer::Found(found) = &identity
             && lookup.state_wanted
@@ -203,13 +202,13 @@ impl Resolver {
 
     /// The identity alone, for questions from the API. `fresh` bypasses the cache within limits.
     pub async fn identity(&self, did: &str, fresh: bool) -> IdentityAnswer {
-        let answer = self.ask(did, HostId::RELAY, fresh, None).await;
+        let answer = self.ask(did, HostId::RELAY, need(fresh), None).await;
         self.identity_answer(&answer.result)
     }
 
     /// The DID's document, if there is one.
     pub async fn document(&self, did: &str, fresh: bool) -> Option<Document> {
-        match self.ask(did, HostId::RELAY, fresh, None).await.result {
+        match self.ask(did, HostId::RELAY, need(fresh), None).await.result {
             AnswerResult::Found(document) => Some(document.as_ref().clone()),
             AnswerResult::NotFound | AnswerResult::Unavailable => None,
         }
@@ -226,12 +225,12 @@ impl Resolver {
         &self,
         did: &str,
         sender: HostId,
-        fresh: bool,
+        need: Need,
         stored: Option<StoredIdentity>,
     ) -> Answer {
         let stored = stored.map(from_stored);
         let (reply, answer) = oneshot::channel();
-        let _ = self.commands.send(Command::Ask { did: did.into(), sender, fresh, stored, reply });
+        let _ = self.commands.send(Command::Ask { did: did.into(), sender, need, stored, reply });
         let gone = Answer { result: AnswerResult::Unavailable, fresh: false };
         answer.await.unwrap_or(gone)
     }
@@ -251,6 +250,36 @@ impl Resolver {
             handle: document.handle.clone(),
             fetched_at: document.fetched_at,
         })
+    }
+}
+
+/// There is no answer now: the shard asks again.
+fn no_answer(lookup: &AccountLookup) -> AccountAnswer {
+    AccountAnswer {
+        did: lookup.did.clone(),
+        state: None,
+        identity: IdentityAnswer::Unavailable,
+        fresh: false,
+        host_status: None,
+    }
+}
+
+fn need(fresh: bool) -> Need {
+    if fresh { Need::Newer } else { Need::Any }
+}
+
+/// A key or host that does not fit the event must be another by now, or the event is refused. All
+/// else goes on with what is known.
+fn need_of(lookup: &AccountLookup) -> Need {
+    let misfit = match lookup.why {
+        LookupWhy::Key | LookupWhy::Host => true,
+        LookupWhy::State => lookup.state_wanted,
+        LookupWhy::Announced | LookupWhy::Old | LookupWhy::Inactive => false,
+    };
+    match (lookup.fresh, misfit) {
+        (false, _) => Need::Any,
+        (true, false) => Need::Newer,
+        (true, true) => Need::Other,
     }
 }
 
@@ -284,8 +313,8 @@ async fn run(
         let due = desk.next_timeout(now);
         tokio::select! {
             command = inbox.recv() => match command {
-                Some(Command::Ask { did, sender, fresh, stored, reply }) => {
-                    let ask = Ask { did: &did, sender, fresh, stored };
+                Some(Command::Ask { did, sender, need, stored, reply }) => {
+                    let ask = Ask { did: &did, sender, need, stored };
                     desk.handle_ask(ask, reply, Instant::now());
                 }
                 Some(Command::Stats(reply)) => {

@@ -1,9 +1,6 @@
-//! Waiting look-ups, in turn by the host that caused them, and the pace at which they go out.
+//! Waiting look-ups, in turn by the host that caused them.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    time::{Duration, Instant},
-};
+use std::collections::{HashMap, VecDeque};
 
 use ports::HostId;
 
@@ -72,43 +69,6 @@ impl<T> FairQueue<T> {
     }
 }
 
-/// A token bucket: `rate` a second on average, up to `burst` at once.
-#[derive(Debug)]
-pub(super) struct TokenBucket {
-    rate: f64,
-    burst: f64,
-    tokens: f64,
-    at: Instant,
-}
-
-impl TokenBucket {
-    pub(super) fn new(rate: f64, burst: f64, now: Instant) -> Self {
-        Self { rate: rate.max(0.001), burst: burst.max(1.0), tokens: burst.max(1.0), at: now }
-    }
-
-    /// When the next token is there: now, or later.
-    pub(super) fn next(&self, now: Instant) -> Instant {
-        let missing = 1.0 - self.level(now);
-        if missing <= 0.0 { now } else { now + Duration::from_secs_f64(missing / self.rate) }
-    }
-
-    pub(super) fn take(&mut self, now: Instant) -> bool {
-        self.tokens = self.level(now);
-        self.at = self.at.max(now);
-        // Room for rounding, so that the time told by `next` is surely late enough.
-        let there = self.tokens >= 1.0 - 1e-6;
-        if there {
-            self.tokens -= 1.0;
-        }
-        there
-    }
-
-    fn level(&self, now: Instant) -> f64 {
-        let elapsed = now.saturating_duration_since(self.at).as_secs_f64();
-        (self.tokens + elapsed * self.rate).min(self.burst)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -138,20 +98,5 @@ mod tests {
         assert_eq!(queue.pop(|sender| sender != HostId(1)), None);
         assert_eq!(queue.pop(|_| true), Some((HostId(1), 'a')));
         assert_eq!(queue.pop(|_| true), None);
-    }
-
-    #[test]
-    fn the_bucket_keeps_the_pace() {
-        let start = Instant::now();
-        let mut bucket = TokenBucket::new(10.0, 3.0, start);
-        let taken = (0..5).filter(|_| bucket.take(start)).count();
-        assert_eq!(taken, 3);
-        let mut now = start;
-        for _ in 0..100 {
-            now = bucket.next(now);
-            assert!(bucket.take(now));
-        }
-        let elapsed = now.duration_since(start).as_secs_f64();
-        assert!((elapsed - 10.0).abs() < 0.01, "{elapsed}");
     }
 }

@@ -39,7 +39,7 @@ impl Bench {
             fetch_timeout: Duration::from_millis(300),
             fresh_gap: Duration::from_millis(20),
             fresh_burst: 1,
-            fresh_wait_max: Duration::from_mins(1),
+            newer_wait_max: Duration::from_mins(1),
             ttl_failed: Duration::ZERO,
             ..IdentityConfig::default()
         };

@@ -129,7 +129,8 @@ impl Database {
         Ok(wanted.iter().filter_map(|(did, _)| states.get(did.as_str()).copied()).collect())
     }
 
-    /// For each host how many accounts it may still have.
+    /// For each host how many accounts it may still have. Where accounts wait for places, those that
+    /// get free are theirs.
     fn free_places(
         &mut self,
         wanted: &[(String, HostId)],
@@ -139,7 +140,10 @@ impl Database {
         hosts.dedup();
         let rows: Vec<Vec<Value>> = hosts.iter().map(|host| values![host.0].into()).collect();
         let found = self.sql.query_rows(
-            "SELECT h.id, h.account_count, h.account_limit
+            "SELECT h.id, h.account_count,
+                    CASE WHEN EXISTS (SELECT 1 FROM account AS a
+                                      WHERE a.host_id = h.id AND a.local = 2)
+                         THEN 0 ELSE h.account_limit END
              FROM {rows} JOIN host AS h ON h.id = r.host",
             &[("host", Type::Int)],
             &rows,

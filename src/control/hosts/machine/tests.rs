@@ -5,7 +5,11 @@ use super::*;
 const FUTURE_CURSOR: &str = "FutureCursor";
 
 fn machine(now: Instant) -> HostMachine {
-    HostMachine::new(RetryConfig::default(), Standing::ACTIVE, 1, now)
+    HostMachine::new(RetryConfig::default(), Standing::ACTIVE, Past::default(), 1, now)
+}
+
+fn stored_machine(standing: Standing, past: Past, now: Instant) -> HostMachine {
+    HostMachine::new(RetryConfig::default(), standing, past, 1, now)
 }
 
 /// Polls at the time that the machine itself names.
@@ -122,13 +126,67 @@ fn a_future_cursor_makes_the_host_idle_until_asked_for_and_then_starts_below() {
     assert!(machine.reset_wanted());
     assert!(machine.next_timeout().unwrap() > now + Duration::from_secs(800));
     now += Duration::from_secs(10);
-    machine.handle_request(now);
+    machine.handle_request(false, now);
     assert_eq!(machine.next_timeout(), Some(now));
     connect(&mut machine, &mut now);
     assert!(!machine.reset_wanted());
     // Also over a restart.
     let stored = Standing::idle(Reason::FutureCursor);
-    assert!(HostMachine::new(RetryConfig::default(), stored, 1, now).reset_wanted());
+    assert!(stored_machine(stored, Past::default(), now).reset_wanted());
+}
+
+#[test]
+fn a_restart_keeps_to_the_plan() {
+    let now = Instant::now();
+    let offline = Standing { status: HostStatus::Offline, reason: Reason::Unreachable };
+    let hour = Duration::from_hours(1);
+    let past = Past { failures: 60, next_attempt: Some(now + 5 * hour) };
+    let mut machine = stored_machine(offline, past, now);
+    assert_eq!(machine.next_timeout(), Some(now + 5 * hour));
+    // It is still one of those that are tried once a day.
+    let mut later = now;
+    let attempt = next_dial(&mut machine, &mut later);
+    machine.handle_dial_failed(attempt, later);
+    assert!(machine.next_timeout().unwrap() > later + 5 * hour);
+    // Overdue: soon, but not all at the same moment. A plan for years is not believed.
+    let overdue = Past { failures: 60, next_attempt: Some(now) };
+    let due = stored_machine(offline, overdue, now).next_timeout().unwrap();
+    assert!(due > now && due < now + Duration::from_mins(2));
+    let far = Past { failures: 60, next_attempt: Some(now + 1000 * hour) };
+    assert_eq!(stored_machine(offline, far, now).next_timeout(), Some(now + 24 * hour));
+    let quarantined = Standing { status: HostStatus::Throttled, reason: Reason::InvalidEvents };
+    let mut machine = stored_machine(quarantined, past, now);
+    machine.handle_request(false, now);
+    assert_eq!(machine.next_timeout(), Some(now + 5 * hour));
+}
+
+#[test]
+fn a_quarantine_ends_by_itself_or_by_the_operator() {
+    let mut now = Instant::now();
+    let mut machine = machine(now);
+    let delay = Duration::from_secs(40);
+    connect(&mut machine, &mut now);
+    assert!(machine.handle_quarantine(Reason::InvalidEvents, delay, now));
+    machine.handle_closed(&HostFault::Stopped, true, now);
+    let throttled = Standing { status: HostStatus::Throttled, reason: Reason::InvalidEvents };
+    assert_eq!((machine.standing(), machine.quarantined_for(now)), (throttled, Some(delay)));
+    machine.handle_request(false, now);
+    assert_eq!(machine.next_timeout(), Some(now + delay));
+    connect(&mut machine, &mut now);
+    assert_eq!((machine.standing(), machine.quarantined_for(now)), (Standing::ACTIVE, None));
+    // Also a host that is gone when its deeds come to light; a dial under way is not waited for.
+    machine.handle_closed(&HostFault::Closed, true, now);
+    let attempt = next_dial(&mut machine, &mut now);
+    assert!(!machine.handle_quarantine(Reason::ForcedLookups, delay, now));
+    assert!(!machine.handle_dialed(attempt));
+    assert_eq!(machine.next_timeout(), Some(now + delay));
+    now += Duration::from_secs(5);
+    machine.handle_request(true, now);
+    assert_eq!((machine.next_timeout(), machine.quarantined_for(now)), (Some(now), None));
+    // A block is a block.
+    assert!(!machine.handle_block(Reason::Blocked));
+    assert!(!machine.handle_quarantine(Reason::ForcedLookups, delay, now));
+    assert_eq!(machine.next_timeout(), None);
 }
 
 #[test]
@@ -166,6 +224,7 @@ enum Step {
     Unblock,
     Stop,
     Reset,
+    Quarantine,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -180,6 +239,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Unblock),
         1 => Just(Step::Stop),
         1 => Just(Step::Reset),
+        1 => Just(Step::Quarantine),
     ]
 }
 
@@ -219,7 +279,7 @@ impl World {
                 self.connection = None;
                 machine.handle_closed(&fault_of(fault), progressed, *now);
             }
-            Step::Request => machine.handle_request(*now),
+            Step::Request => machine.handle_request(false, *now),
             Step::Block => {
                 self.blocked = true;
                 self.told_to_drop(machine.handle_block(Reason::Blocked));
@@ -229,6 +289,11 @@ impl World {
                 machine.handle_unblock(*now);
             }
             Step::Stop => self.told_to_drop(machine.handle_stop()),
+            Step::Quarantine => {
+                let delay = Duration::from_mins(5);
+                let reason = Reason::InvalidEvents;
+                self.told_to_drop(machine.handle_quarantine(reason, delay, *now));
+            }
             Step::Reset => self.told_to_drop(machine.handle_reset(*now)),
             Step::DialEnds { .. } | Step::Opens | Step::Closes { .. } => {}
         }
@@ -270,7 +335,9 @@ proptest! {
         steps in prop::collection::vec(step(), 1..200),
     ) {
         let mut now = Instant::now();
-        let mut machine = HostMachine::new(RetryConfig::default(), Standing::ACTIVE, seed, now);
+        let mut machine = HostMachine::new(
+            RetryConfig::default(), Standing::ACTIVE, Past::default(), seed, now,
+        );
         let mut world = World::default();
         for step in steps {
             if let Some(attempt) = machine.poll_dial(now) {
@@ -292,7 +359,9 @@ proptest! {
     ) {
         let start = Instant::now();
         let mut now = start;
-        let mut machine = HostMachine::new(RetryConfig::default(), Standing::ACTIVE, seed, now);
+        let mut machine = HostMachine::new(
+            RetryConfig::default(), Standing::ACTIVE, Past::default(), seed, now,
+        );
         let mut last: Option<Instant> = None;
         for (progressed, requested) in closes {
             connect(&mut machine, &mut now);
@@ -303,7 +372,7 @@ proptest! {
             last = Some(now);
             machine.handle_closed(&HostFault::Closed, progressed, now);
             if requested {
-                machine.handle_request(now);
+                machine.handle_request(false, now);
             }
         }
     }

@@ -4,11 +4,17 @@ use super::*;
 use crate::store::HostMemory;
 
 fn registry(dials_max: usize) -> Registry {
-    let retry = RetryConfig::default();
-    Registry::new(retry, dials_max, Strictness::Strict, 1, Vec::new())
+    let config = RegistryConfig {
+        retry: RetryConfig::default(),
+        budget: BudgetConfig::default(),
+        dials_max,
+        strictness: Strictness::Strict,
+        account_limit: 100,
+    };
+    Registry::new(config, 1, Vec::new(), Vec::new(), Instant::now())
 }
 
-fn row(id: u32, status: HostStatus) -> HostRow {
+pub(in crate::hosts) fn row(id: u32, status: HostStatus) -> HostRow {
     HostRow {
         id: HostId(id),
         hostname: format!("pds{id}.a.com"),
@@ -37,7 +43,7 @@ fn dials(registry: &mut Registry, now: Instant) -> Vec<(HostId, Attempt)> {
     std::iter::from_fn(|| registry.poll_effect())
         .filter_map(|effect| match effect {
             Effect::Dial { host, attempt, .. } => Some((host, attempt)),
-            Effect::Command(..) => None,
+            Effect::Command(..) | Effect::Flush => None,
         })
         .collect()
 }
@@ -85,24 +91,25 @@ fn what_could_not_be_written_is_written_again() {
     let mut registry = registry(8);
     registry.add(row(1, HostStatus::Active), Vec::new(), now);
     let host = HostId(1);
-    assert!(registry.take_batch().is_empty());
-    registry.handle_progress(HostProgress {
+    assert!(registry.take_batch(now).is_empty());
+    let progress = HostProgress {
         cursor: Some(HostSeq(120)),
         log_floor: RelaySeq(1),
         received: 20,
         forwarded: 20,
         ..HostProgress::new(host)
-    });
+    };
+    registry.handle_progress(progress, now);
     assert!(registry.block(host, Reason::Blocked));
-    let batch = registry.take_batch();
+    let batch = registry.take_batch(now);
     assert_eq!((batch.progress.len(), batch.patches.len()), (1, 1));
-    assert!(registry.take_batch().is_empty());
-    registry.write_again(batch.hosts());
-    let patch = registry.take_batch().patches.remove(0).1;
+    assert!(registry.take_batch(now).is_empty());
+    registry.write_again(&batch.hosts());
+    let patch = registry.take_batch(now).patches.remove(0).1;
     assert_eq!(patch.cursor, Some(Some(HostSeq(120))));
     let reason = Some("blocked-by-operator".to_owned());
     assert_eq!(patch.status, Some((HostStatus::Banned, reason)));
-    assert!(registry.take_batch().is_empty());
+    assert!(registry.take_batch(now).is_empty());
 }
 
 #[test]

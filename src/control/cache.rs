@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 
 #[derive(Debug)]
-pub(super) struct Cache<V> {
+pub(crate) struct Cache<V> {
     young: HashMap<Box<str>, V>,
     old: HashMap<Box<str>, V>,
     generation_max: usize,
@@ -15,7 +15,7 @@ pub(super) struct Cache<V> {
 
 impl<V> Cache<V> {
     /// Holds at most `entries_max` entries, and at least half of them.
-    pub(super) fn new(entries_max: usize) -> Self {
+    pub(crate) fn new(entries_max: usize) -> Self {
         Self {
             young: HashMap::new(),
             old: HashMap::new(),
@@ -23,12 +23,12 @@ impl<V> Cache<V> {
         }
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.young.len() + self.old.len()
     }
 
     /// The entry, which thereby is used.
-    pub(super) fn get(&mut self, key: &str) -> Option<&mut V> {
+    pub(crate) fn get(&mut self, key: &str) -> Option<&mut V> {
         if let Some((key, value)) = self.old.remove_entry(key) {
             self.make_room();
             return Some(self.young.entry(key).insert_entry(value).into_mut());
@@ -36,7 +36,7 @@ impl<V> Cache<V> {
         self.young.get_mut(key)
     }
 
-    pub(super) fn insert(&mut self, key: &str, value: V) {
+    pub(crate) fn insert(&mut self, key: &str, value: V) {
         self.old.remove(key);
         if !self.young.contains_key(key) {
             self.make_room();
