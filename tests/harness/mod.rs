@@ -10,6 +10,7 @@
     reason = "each test file uses its own part of the harness"
 )]
 
+pub mod author;
 pub mod consumer;
 pub mod corpus;
 pub mod forge;

@@ -21,6 +21,8 @@ struct State {
     /// User-Agent of the last connection.
     user_agent: String,
     open: HashMap<usize, Arc<Locked>>,
+    /// How many frames each connection is past.
+    written: HashMap<usize, usize>,
     statuses: HashMap<String, String>,
     /// New connections are refused with this HTTP status.
     refuse: Option<u16>,
@@ -117,6 +119,20 @@ impl FakePds {
             // The relay may have hung up in the middle: that is what such tests are about.
             let _ = socket.write_all(bytes);
         }
+    }
+
+    /// Waits until all frames so far have been written to the open connections.
+    pub fn wait_until_written(&self) {
+        let state = self.shared.state.lock().unwrap();
+        let (_state, timeout) = self
+            .shared
+            .changed
+            .wait_timeout_while(state, patience(), |state| {
+                let count = state.frames.len();
+                state.open.keys().any(|number| state.written.get(number) != Some(&count))
+            })
+            .unwrap();
+        assert!(!timeout.timed_out(), "the relay does not take what was sent");
     }
 
     /// Cuts all open connections.
@@ -279,6 +295,8 @@ fn write_frames(shared: &Shared, number: usize, socket: &Locked, cursor: Option<
             index += 1;
         }
         if bytes.is_empty() {
+            state.written.insert(number, index);
+            shared.changed.notify_all();
             state = shared.changed.wait(state).unwrap();
             continue;
         }

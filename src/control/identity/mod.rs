@@ -71,7 +71,7 @@ impl Default for IdentityConfig {
             cache_entries_max: 5_000_000,
             ttl_found: Duration::from_hours(24),
             ttl_not_found: Duration::from_mins(2),
-            ttl_failed: Duration::from_secs(5),
+            ttl_failed: Duration::from_secs(1),
             fresh_gap: Duration::from_secs(3),
             fresh_burst: 5,
             fetch_timeout: Duration::from_secs(10),
