@@ -42,6 +42,18 @@ pub fn patience() -> Duration {
     Duration::from_millis(millis.unwrap_or(30_000))
 }
 
+/// The rev of a #commit or #sync.
+///
+/// # Panics
+/// If it is neither.
+pub fn describe_rev(frame: &[u8]) -> String {
+    match consumer::event(frame).body {
+        protocol::frame::Body::Commit(body) => body.rev.to_owned(),
+        protocol::frame::Body::Sync(body) => body.rev.to_owned(),
+        other => panic!("{other:?}"),
+    }
+}
+
 /// Asks again and again until there is an answer; for conditions that can't be waited for.
 ///
 /// # Panics

@@ -28,6 +28,8 @@ struct State {
     refuse: Option<u16>,
     /// Connections are closed right after the handshake.
     slam: bool,
+    /// A cursor above all frames is answered with `FutureCursor`.
+    strict_cursors: bool,
     server_header: String,
     describe_requests: usize,
 }
@@ -155,6 +157,13 @@ impl FakePds {
         self.shared.state.lock().unwrap().slam = slam;
     }
 
+    /// As a host that has lost its data: it begins to number anew, and says so.
+    pub fn forget(&self) {
+        let mut state = self.shared.state.lock().unwrap();
+        state.frames.clear();
+        state.strict_cursors = true;
+    }
+
     pub fn set_server_header(&self, server: &str) {
         server.clone_into(&mut self.shared.state.lock().unwrap().server_header);
     }
@@ -223,10 +232,12 @@ fn handle(shared: &Arc<Shared>, request: &http::Request, stream: TcpStream) {
 
 fn subscribe(shared: &Arc<Shared>, request: &http::Request, stream: TcpStream) {
     let cursor = request.query("cursor").and_then(|text| text.parse().ok());
-    let (refuse, slam, server) = {
+    let (refuse, slam, future, server) = {
         let mut state = shared.state.lock().unwrap();
         state.user_agent = request.headers.get("user-agent").cloned().unwrap_or_default();
-        (state.refuse, state.slam, state.server_header.clone())
+        let newest = state.frames.last().map_or(0, |(seq, _)| *seq);
+        let future = state.strict_cursors && cursor.is_some_and(|cursor| cursor > newest);
+        (state.refuse, state.slam, future, state.server_header.clone())
     };
     if let Some(status) = refuse {
         count_connection(shared, cursor);
@@ -245,7 +256,12 @@ fn subscribe(shared: &Arc<Shared>, request: &http::Request, stream: TcpStream) {
     let Ok(websocket) = tungstenite::accept_hdr(upgraded, greet) else { return };
     // From here on this thread writes frames and the other one reads: pings are answered there.
     let (number, live) = count_connection(shared, cursor);
-    if slam {
+    if future {
+        let mut bytes = Vec::new();
+        write_message(&mut bytes, b"\xa1\x62op\x20\xa1\x65error\x6cFutureCursor");
+        let _ = socket.write_all(&bytes);
+    }
+    if slam || future {
         let _ = socket.stream.shutdown(Shutdown::Both);
         return;
     }

@@ -9,7 +9,7 @@ use reqwest::{
     header::{HeaderMap, RETRY_AFTER},
     redirect,
 };
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{ClientConfig, RootCertStore, pki_types::CertificateDer};
 
 use super::{DialError, Dialer};
 
@@ -62,8 +62,12 @@ pub struct HttpClient {
 impl HttpClient {
     /// `timeout` is for the whole exchange, from DNS to the last byte of the body.
     pub fn new(reach: Reach, timeout: Duration, body_bytes_max: usize) -> Result<Self, FetchError> {
+        let extra = match &reach {
+            Reach::Guarded(dialer) => dialer.extra_roots(),
+            Reach::Trusted => &[],
+        };
         let builder = reqwest::Client::builder()
-            .use_preconfigured_tls(tls_config()?)
+            .use_preconfigured_tls(tls_config(extra)?)
             .user_agent(USER_AGENT)
             .redirect(redirect::Policy::none())
             .timeout(timeout)
@@ -137,19 +141,22 @@ impl Resolve for GuardedDns {
             // The client puts the URL's port in; URLs are only made from checked host names, which
             // have no port unless the settings allow it.
             let addresses = dialer.resolve(name.as_str(), 443).await?;
-            let addresses = addresses.into_iter().map(|address| SocketAddr::new(address.ip(), 0));
+            let port = dialer.port_of(name.as_str());
+            let addresses =
+                addresses.into_iter().map(|address| SocketAddr::new(address.ip(), port));
             Ok(Box::new(addresses.collect::<Vec<_>>().into_iter()) as Addrs)
         })
     }
 }
 
 /// The system's roots, or those of Mozilla where the system has none (a bare container).
-fn tls_config() -> Result<ClientConfig, FetchError> {
+fn tls_config(extra: &[CertificateDer<'static>]) -> Result<ClientConfig, FetchError> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if roots.is_empty() {
         roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
     }
+    roots.add_parsable_certificates(extra.iter().cloned());
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()

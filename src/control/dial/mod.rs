@@ -18,6 +18,7 @@ use std::{
 };
 
 use ipnet::IpNet;
+use rustls::pki_types::CertificateDer;
 use tokio::{
     net::{TcpStream, lookup_host},
     sync::Semaphore,
@@ -49,6 +50,11 @@ pub struct DialConfig {
     pub connect_timeout: Duration,
     /// The system resolver blocks a thread for each look-up.
     pub dns_parallel_max: usize,
+    /// Certificates to trust beside the system's.
+    pub extra_roots: Vec<CertificateDer<'static>>,
+    /// Names that tests give addresses to; the port takes the place of 443.
+    #[cfg(test)]
+    pub(crate) names: Vec<(&'static str, SocketAddr)>,
 }
 
 impl Default for DialConfig {
@@ -58,6 +64,9 @@ impl Default for DialConfig {
             dns_timeout: Duration::from_secs(5),
             connect_timeout: Duration::from_secs(5),
             dns_parallel_max: 64,
+            extra_roots: Vec::new(),
+            #[cfg(test)]
+            names: Vec::new(),
         }
     }
 }
@@ -120,6 +129,26 @@ impl Dialer {
         &self.0.config.policy
     }
 
+    pub(super) fn extra_roots(&self) -> &[CertificateDer<'static>] {
+        &self.0.config.extra_roots
+    }
+
+    /// The port for addresses of the name where a URL has none; 0: the scheme's own.
+    #[cfg_attr(not(test), allow(clippy::unused_self, reason = "tests have other ports"))]
+    fn port_of(&self, name: &str) -> u16 {
+        #[cfg(test)]
+        if let Some((_, address)) = self.test_name(name) {
+            return address.port();
+        }
+        let _ = name;
+        0
+    }
+
+    #[cfg(test)]
+    fn test_name(&self, name: &str) -> Option<&(&'static str, SocketAddr)> {
+        self.0.config.names.iter().find(|(known, _)| *known == name)
+    }
+
     /// A connected socket to the host: non-blocking, `TCP_NODELAY` set, without TLS yet.
     ///
     /// # Cancel-safety
@@ -167,6 +196,10 @@ impl Dialer {
             let loopback = [IpAddr::from(Ipv4Addr::LOCALHOST), IpAddr::from(Ipv6Addr::LOCALHOST)];
             return Ok(loopback.map(|ip| SocketAddr::new(ip, port)).to_vec());
         }
+        #[cfg(test)]
+        if let Some((_, address)) = self.test_name(name) {
+            return Ok(vec![SocketAddr::new(address.ip(), port)]);
+        }
         let slots = Arc::clone(&self.0.dns_slots);
         // With the root's dot, so that the machine's search domains play no part. Labs may rely on
         // /etc/hosts, which does not know that form.
@@ -186,6 +219,9 @@ impl Dialer {
         }
     }
 }
+
+#[cfg(test)]
+mod tls_tests;
 
 #[cfg(test)]
 mod tests {

@@ -17,6 +17,8 @@ use crate::{
     store::{DatabaseUrl, NewHost},
 };
 
+mod rules;
+
 /// The hosts' task with a store in memory; the test plays the shards.
 struct Bench {
     hosts: Hosts,

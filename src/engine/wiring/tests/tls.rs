@@ -16,9 +16,9 @@ use tungstenite::Message;
 
 use super::harness::{Bench, PATIENCE, config, drivers, event};
 
-const CA: &[u8] = include_bytes!("certificates/ca.der");
-const LEAF: &[u8] = include_bytes!("certificates/leaf.der");
-const LEAF_KEY: &[u8] = include_bytes!("certificates/leaf.key.der");
+const CA: &[u8] = include_bytes!("../../../../tests/data/tls/ca.der");
+const LEAF: &[u8] = include_bytes!("../../../../tests/data/tls/leaf.der");
+const LEAF_KEY: &[u8] = include_bytes!("../../../../tests/data/tls/leaf.key.der");
 
 const HOST: HostId = HostId(1);
 
