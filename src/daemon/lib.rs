@@ -12,6 +12,7 @@ mod fatal;
 mod files;
 mod log;
 mod log_tools;
+mod plc_import;
 mod relay;
 mod signals;
 
@@ -53,6 +54,15 @@ fn invoke(args: &[String]) -> Result<(), Fatal> {
             Invocation::Serve { flags, .. } => {
                 let faulty = |error| Fatal::of(Code::Config, &error).remedy("See relayered --help");
                 backup::run(&action, &Config::from_flags(&flags).map_err(faulty)?)
+            }
+            _ => Err(Fatal::new(Code::Usage, "one command at a time. See relayered --help")),
+        };
+    }
+    if let Some((options, flags)) = plc_import::take(args) {
+        return match args::parse(&flags, &env).map_err(faulty_args)? {
+            Invocation::Serve { flags, .. } => {
+                let faulty = |error| Fatal::of(Code::Config, &error).remedy("See relayered --help");
+                plc_import::run(options, &Config::from_flags(&flags).map_err(faulty)?)
             }
             _ => Err(Fatal::new(Code::Usage, "one command at a time. See relayered --help")),
         };

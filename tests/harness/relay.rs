@@ -43,26 +43,42 @@ impl Relay {
         relay
     }
 
+    /// Starts a relay on a folder in whose `data` something is already.
+    pub fn start_in(directory: TempDir, plc_url: &str, arguments: &[&str]) -> Self {
+        let mut relay = Self::new(directory, plc_url, arguments, |_| {});
+        relay.launch();
+        relay
+    }
+
     /// Starts a relay without waiting for it: [`Relay::wait_until_up`] does.
     pub fn spawn(plc: &FakePlc, arguments: &[&str]) -> Self {
         Self::spawn_prepared(&plc.url(), arguments, |_| {})
     }
 
     fn spawn_prepared(plc_url: &str, arguments: &[&str], prepare: fn(&mut Command)) -> Self {
+        let mut relay = Self::new(TempDir::new().unwrap(), plc_url, arguments, prepare);
+        relay.execute();
+        relay
+    }
+
+    fn new(
+        directory: TempDir,
+        plc_url: &str,
+        arguments: &[&str],
+        prepare: fn(&mut Command),
+    ) -> Self {
         let mut all = vec!["--plc-host".to_owned(), plc_url.to_owned()];
         all.extend(arguments.iter().map(|argument| (*argument).to_owned()));
         let unbound = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut relay = Self {
+        Self {
             child: None,
             output: Arc::default(),
-            directory: TempDir::new().unwrap(),
+            directory,
             arguments: all,
             prepare,
             api: unbound,
             metrics: unbound,
-        };
-        relay.execute();
-        relay
+        }
     }
 
     /// Starts the binary on the same data folder.

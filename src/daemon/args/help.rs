@@ -22,6 +22,9 @@ Usage: relayered [serve] [FLAGS]
        relayered restore DIR            puts a backup into an empty data directory
        relayered db copy FROM TO        a stopped relay's database into an empty one; URLs as for
                                         --db-url
+       relayered plc-import [--follow]  identities from the PLC directory's export (--plc-host), so
+                                        that a new relay need not ask for each; goes on where it
+                                        stopped
 
 The log commands take --data-dir or --persist-dir. All but repair only read, also beside a running
 relay.
