@@ -27,6 +27,8 @@ pub mod fanout;
 
 pub mod shard;
 
+mod refusals;
+
 pub mod wiring;
 
 pub use config::{EngineConfig, Limits, RingLimits};

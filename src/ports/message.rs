@@ -136,7 +136,7 @@ pub struct Tally {
     pub parked: u64,
     pub consumers: u64,
     pub hosts: u64,
-    /// The last refusals, at most 64 a report.
+    /// The last refusals, a few of each host.
     pub refusals: Vec<Refusal>,
 }
 

@@ -1,19 +1,13 @@
 //! Counting: every frame that came in ends as forwarded or refused, and is counted as such once.
 
-use std::collections::VecDeque;
-
 use ports::{Refusal, RefusalReason, Remark, Tally};
 
 use super::Verified;
-use crate::upstream::RawFrame;
-
-/// Refusals that are kept for the next report.
-const REFUSALS_KEPT: usize = 64;
+use crate::{refusals::keep, upstream::RawFrame};
 
 #[derive(Debug, Default)]
 pub(super) struct Counter {
     tally: Tally,
-    refusals: VecDeque<Refusal>,
 }
 
 impl Counter {
@@ -31,22 +25,18 @@ impl Counter {
 
     pub(super) fn refused(&mut self, frame: &RawFrame, reason: RefusalReason) {
         self.tally.refused[reason.index()] += 1;
-        if self.refusals.len() == REFUSALS_KEPT {
-            self.refusals.pop_front();
-        }
-        self.refusals.push_back(Refusal {
+        let refusal = Refusal {
             host: frame.host(),
             host_seq: Some(frame.host_seq()),
             kind: Some(frame.kind()),
             did: Some(frame.did().into()),
             reason,
-        });
+        };
+        keep(&mut self.tally.refusals, refusal);
     }
 
     /// What was counted since the last time.
     pub(super) fn take(&mut self) -> Tally {
-        let mut tally = std::mem::take(&mut self.tally);
-        tally.refusals = self.refusals.drain(..).collect();
-        tally
+        std::mem::take(&mut self.tally)
     }
 }

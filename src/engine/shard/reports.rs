@@ -5,8 +5,7 @@ use std::collections::VecDeque;
 
 use ports::{Refusal, RefusalReason, ShardReport, Tally, ring::Sender};
 
-/// Refusals that are kept for a report.
-const REFUSALS_KEPT: usize = 64;
+use crate::refusals::keep;
 
 #[derive(Debug)]
 pub(super) struct Reports {
@@ -54,10 +53,7 @@ impl Reports {
         self.tally.refused[refusal.reason.index()] += 1;
         // A duplicate is of no interest to anyone, and there may be many after a reconnect.
         if refusal.reason != RefusalReason::Duplicate {
-            if self.tally.refusals.len() >= REFUSALS_KEPT {
-                self.tally.refusals.remove(0);
-            }
-            self.tally.refusals.push(refusal);
+            keep(&mut self.tally.refusals, refusal);
         }
     }
 
@@ -99,7 +95,7 @@ fn add(tally: &mut Tally, other: Tally) {
     tally.received_bytes += other.received_bytes;
     tally.accounts = other.accounts;
     tally.parked = other.parked;
-    tally.refusals.extend(other.refusals);
-    let surplus = tally.refusals.len().saturating_sub(REFUSALS_KEPT);
-    tally.refusals.drain(..surplus);
+    for refusal in other.refusals {
+        keep(&mut tally.refusals, refusal);
+    }
 }

@@ -392,7 +392,7 @@ fn the_last_refusals_are_reported() {
     net.settle();
     let tally = net.accounts.take_tally();
     assert_eq!(tally.refused[Reason::RevStale.index()], 100);
-    assert_eq!(tally.refusals.len(), 64);
+    assert_eq!(tally.refusals.len(), 16);
     let last = tally.refusals.last().unwrap();
     assert_eq!(last.host_seq.map(|seq| seq.0), Some(99));
     assert_eq!((last.reason, last.did.as_deref()), (Reason::RevStale, Some(&*repo.did)));
