@@ -9,6 +9,7 @@ mod commits;
 mod frames;
 #[path = "../harness/mod.rs"]
 mod harness;
+mod hosts;
 mod stage;
 mod trees;
 

@@ -318,15 +318,16 @@ impl Hosts {
     /// Trusts a domain (`example.com`, `*.example.com`), and hosts of that name from now on. False:
     /// it was trusted before.
     pub async fn trust_domain(&self, domain: &str) -> Result<bool, HostsError> {
-        let known = self.trusted.iter().any(|known| known == domain);
-        let new = !known && self.store.trust_domain(domain).await?;
+        let domain = normal_domain(domain);
+        let known = self.trusted.contains(&domain);
+        let new = !known && self.store.trust_domain(&domain).await?;
         self.apply_trust().await?;
         Ok(new)
     }
 
     /// False: it was not trusted, or by the configuration.
     pub async fn untrust_domain(&self, domain: &str) -> Result<bool, HostsError> {
-        let known = self.store.untrust_domain(domain).await?;
+        let known = self.store.untrust_domain(&normal_domain(domain)).await?;
         self.apply_trust().await?;
         Ok(known)
     }
@@ -408,6 +409,11 @@ impl Hosts {
         self.commands.send(command(reply)).map_err(|_| Ended)?;
         answer.await.map_err(|_| Ended)
     }
+}
+
+/// A domain or pattern as it is stored: names know no upper case, and no dot at the end.
+fn normal_domain(domain: &str) -> String {
+    domain.trim_end_matches('.').to_ascii_lowercase()
 }
 
 /// The row with what the task knows better.

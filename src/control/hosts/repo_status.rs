@@ -4,6 +4,7 @@
 //! and few requests at a time, so that whoever sends such commits gains nothing by it.
 
 use std::{
+    collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -23,13 +24,16 @@ const HOST_INTERVAL: Duration = Duration::from_millis(100);
 const ACCOUNT_BURST: u32 = 5;
 const ACCOUNT_INTERVAL: Duration = Duration::from_secs(15);
 const KEYS_MAX: usize = 16_384;
-/// Requests under way, to all hosts.
+/// Requests under way, to all hosts and to one: a host that answers slowly holds up nobody else.
 const IN_FLIGHT_MAX: usize = 64;
+const OF_HOST_MAX: usize = 4;
 
 #[derive(Debug)]
 struct Gates {
     hosts: Gate<HostId>,
     accounts: Gate<Box<str>>,
+    /// Of the hosts that have been asked.
+    slots: HashMap<HostId, Arc<Semaphore>>,
 }
 
 /// Clones share the pace.
@@ -46,6 +50,7 @@ impl RepoStatuses {
         let gates = Gates {
             hosts: Gate::new(HOST_BURST, HOST_INTERVAL, KEYS_MAX, now),
             accounts: Gate::new(ACCOUNT_BURST, ACCOUNT_INTERVAL, KEYS_MAX, now),
+            slots: HashMap::new(),
         };
         Ok(Self {
             client: HttpClient::new(Reach::Guarded(dialer.clone()), timeout, BYTES_MAX)?,
@@ -63,9 +68,8 @@ impl RepoStatuses {
         tls: bool,
         did: &str,
     ) -> Option<UpstreamStatus> {
-        if !self.admit(host, did) {
-            return None;
-        }
+        let slots_of_host = self.admit(host, did)?;
+        let _slot_of_host = slots_of_host.acquire().await.ok()?;
         let _slot = self.slots.acquire().await.ok()?;
         let address = HostAddress { hostname: hostname.to_owned(), tls };
         let origin = address.http_origin();
@@ -76,10 +80,14 @@ impl RepoStatuses {
         status
     }
 
-    fn admit(&self, host: HostId, did: &str) -> bool {
+    /// The host's slots, if it may be asked.
+    fn admit(&self, host: HostId, did: &str) -> Option<Arc<Semaphore>> {
         let now = Instant::now();
         let mut gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
-        gates.accounts.pass(did.into(), now).is_ok() && gates.hosts.pass(host, now).is_ok()
+        gates.accounts.pass(did.into(), now).ok()?;
+        gates.hosts.pass(host, now).ok()?;
+        let slots = gates.slots.entry(host);
+        Some(Arc::clone(slots.or_insert_with(|| Arc::new(Semaphore::new(OF_HOST_MAX)))))
     }
 }
 
