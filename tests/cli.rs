@@ -101,6 +101,42 @@ fn every_flag_of_the_readme_is_in_the_help_with_its_variables() {
     }
 }
 
+#[test]
+fn every_command_of_the_help_is_in_the_readme_and_the_other_way_round() {
+    let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let help = run(&["--help"], &[]).stdout;
+    // `relayered admin host list|add`: a command, and the actions of a topic.
+    let lines = help.lines().filter_map(|line| line.strip_prefix("    relayered "));
+    let commands: Vec<Vec<&str>> = lines
+        .filter(|line| !line.starts_with("--"))
+        .map(|line| {
+            let longest = if line.starts_with("admin") { 3 } else { 2 };
+            let plain =
+                |word: &&str| word.chars().all(|c| c.is_ascii_lowercase() || "-|".contains(c));
+            line.split("  ").next().unwrap().split(' ').take_while(plain).take(longest).collect()
+        })
+        .collect();
+    assert!(commands.len() > 10, "the help lists no commands:\n{help}");
+    for command in &commands {
+        let (topic, actions) = match command.split_last() {
+            Some((last, topic)) if last.contains('|') => (topic, *last),
+            _ => (command.as_slice(), ""),
+        };
+        // `log verify` is told behind `relayered log info`.
+        let told = topic.join(" ");
+        let text: String = readme.lines().filter(|line| line.contains(&told)).collect();
+        assert!(!text.is_empty(), "`{told}` is not in the README");
+        for action in actions.split('|') {
+            assert!(text.contains(action), "{told} {action} is not in the README");
+        }
+    }
+    for line in readme.lines().filter(|line| line.starts_with("| `relayered ")) {
+        let command = line.trim_start_matches("| `").split('`').next().unwrap();
+        let words: Vec<&str> = command.split(' ').take(3).collect();
+        assert!(help.contains(&words.join(" ")), "`{command}` is not in the help");
+    }
+}
+
 /// Arguments, variables, the exit code, and what must be said.
 type Mistake<'a> = (&'a [&'a str], &'a [(&'a str, &'a str)], i32, &'a [&'a str]);
 

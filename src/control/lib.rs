@@ -9,6 +9,7 @@
 pub mod api;
 mod bucket;
 mod cache;
+pub mod checkup;
 pub mod dial;
 pub mod hosts;
 pub mod identity;

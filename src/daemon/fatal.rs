@@ -7,8 +7,14 @@ use std::{error::Error, process::ExitCode};
 pub(crate) enum Code {
     /// The event log is damaged: said by `relayered log verify`.
     Damaged = 1,
+    /// A relay, or a check, said no.
+    Refused = 2,
     Usage = 64,
+    /// A relay can't be reached.
+    Unavailable = 69,
     Software = 70,
+    /// The admin key is not the relay's.
+    Permission = 77,
     Config = 78,
 }
 

@@ -3,8 +3,10 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking"))]
 
+mod admin;
 mod args;
 mod backup;
+mod check_host;
 mod config;
 mod db_tools;
 mod env;
@@ -13,13 +15,14 @@ mod files;
 mod log;
 mod log_tools;
 mod plc_import;
+mod pull_hosts;
 mod relay;
 mod signals;
 
 use std::{io::Write, path::Path, process::ExitCode};
 
 use crate::{
-    args::{ArgsError, Invocation},
+    args::{ArgsError, Invocation, Tool},
     config::{Config, LogOutput},
     env::Layers,
     fatal::{Code, Fatal},
@@ -44,7 +47,7 @@ fn invoke(args: &[String]) -> Result<(), Fatal> {
     let env = Layers::load(Path::new(".env")).map_err(|error| Fatal::of(Code::Config, &error))?;
     let faulty_args = |error: ArgsError| {
         let code = match error {
-            ArgsError::Usage(_) => Code::Usage,
+            ArgsError::Usage(_) | ArgsError::Command(..) => Code::Usage,
             ArgsError::Value(_) => Code::Config,
         };
         Fatal::of(code, &error)
@@ -79,6 +82,11 @@ fn invoke(args: &[String]) -> Result<(), Fatal> {
             log_tools::run(command, &Config::from_flags(&flags).map_err(faulty)?.log_dir)
         }
         Invocation::Db(command) => db_tools::run(&command),
+        Invocation::Tool { tool, target, json } => match *tool {
+            Tool::Admin(args) => admin::run(args, &target, json),
+            Tool::PullHosts(args) => pull_hosts::run(&args, &target, json),
+            Tool::CheckHost(args) => check_host::run(&args, json),
+        },
         Invocation::Serve { flags, ignored } => {
             let faulty = |error| Fatal::of(Code::Config, &error).remedy("See relayered --help");
             log::start(&LogOutput::from_flags(&flags).map_err(faulty)?);

@@ -27,13 +27,19 @@ impl Corpus {
     /// Three hosts that are not streaming yet, and a directory whose documents name them.
     pub fn network(&self) -> (FakePlc, [FakePds; HOSTS]) {
         let plc = FakePlc::start();
+        let hosts = self.fill(&plc);
+        (plc, hosts)
+    }
+
+    /// The same with a directory that is there.
+    pub fn fill(&self, plc: &FakePlc) -> [FakePds; HOSTS] {
         let hosts: [FakePds; HOSTS] = std::array::from_fn(|_| FakePds::start());
         for (did, document) in &self.documents {
             let endpoint = document["service"][0]["serviceEndpoint"].as_str().unwrap();
             let port: usize = endpoint.rsplit(':').next().unwrap().parse().unwrap();
             plc.put(did, self.document(did, &hosts[port - 21_000].url()));
         }
-        (plc, hosts)
+        hosts
     }
 
     pub fn dids(&self) -> impl Iterator<Item = &str> {

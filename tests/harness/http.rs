@@ -54,7 +54,14 @@ impl Response {
 
 /// Listens on a free port and gives each connection, with its request read, to the handler.
 pub fn serve(handler: impl Fn(Request, TcpStream) + Send + Sync + 'static) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    serve_on(TcpListener::bind("127.0.0.1:0").unwrap(), handler)
+}
+
+/// The same on a socket that is bound already.
+pub fn serve_on(
+    listener: TcpListener,
+    handler: impl Fn(Request, TcpStream) + Send + Sync + 'static,
+) -> SocketAddr {
     let address = listener.local_addr().unwrap();
     let handler = Arc::new(handler);
     thread::spawn(move || {

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    net::SocketAddr,
+    net::{SocketAddr, TcpListener},
     sync::{Arc, Mutex},
 };
 
@@ -38,9 +38,14 @@ pub struct FakePlc {
 
 impl FakePlc {
     pub fn start() -> Self {
+        Self::start_on(TcpListener::bind("127.0.0.1:0").unwrap())
+    }
+
+    /// On a socket that is bound already, for programs that have the address built in.
+    pub fn start_on(listener: TcpListener) -> Self {
         let table = Arc::new(Mutex::new(Table::default()));
         let shared = Arc::clone(&table);
-        let address = http::serve(move |request, stream| {
+        let address = http::serve_on(listener, move |request, stream| {
             let did = request.path().trim_start_matches('/').replace("%3A", ":");
             let mut table = shared.lock().unwrap();
             *table.requests.entry(did.clone()).or_default() += 1;

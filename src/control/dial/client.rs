@@ -28,6 +28,17 @@ pub enum Reach {
     Trusted,
 }
 
+/// A request other than a plain `GET`.
+#[derive(Clone, Copy, Debug)]
+pub struct Outgoing<'a> {
+    pub method: &'a str,
+    pub url: &'a str,
+    /// Also `user-agent`, in place of the relay's own.
+    pub headers: &'a [(&'a str, &'a str)],
+    /// Empty: none.
+    pub body: &'a str,
+}
+
 /// A complete reply within the limits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fetched {
@@ -101,6 +112,56 @@ impl HttpClient {
         let body =
             if status.is_success() { self.read_body(&mut response).await? } else { Vec::new() };
         Ok(Fetched { status: status.as_u16(), body, server, retry_after })
+    }
+
+    /// Sends any request, and reads the body of any reply.
+    ///
+    /// # Cancel-safety
+    /// Dropping the future closes the connection; the server may have taken the request.
+    pub async fn send(&self, request: Outgoing<'_>) -> Result<Fetched, FetchError> {
+        let method = reqwest::Method::from_bytes(request.method.as_bytes())
+            .map_err(|error| FetchError::Transport(error.to_string()))?;
+        let mut builder = self.client.request(method, request.url);
+        for (name, value) in request.headers {
+            builder = builder.header(*name, *value);
+        }
+        if !request.body.is_empty() {
+            builder = builder.body(request.body.to_owned());
+        }
+        let mut response = builder.send().await.map_err(|error| fetch_error(&error))?;
+        let status = response.status().as_u16();
+        let server = text_header(response.headers(), "server");
+        let retry_after = retry_after(response.headers());
+        let body = self.read_body(&mut response).await?;
+        Ok(Fetched { status, body, server, retry_after })
+    }
+
+    /// Asks for a WebSocket, and gives what comes behind the server's consent.
+    ///
+    /// # Cancel-safety
+    /// Dropping the future closes the connection.
+    pub(crate) async fn open_websocket(
+        &self,
+        url: &str,
+    ) -> Result<impl tokio::io::AsyncRead + Unpin + use<>, FetchError> {
+        let key = tungstenite::handshake::client::generate_key();
+        let request = self
+            .client
+            .get(url)
+            .header("connection", "Upgrade")
+            .header("upgrade", "websocket")
+            .header("sec-websocket-version", "13")
+            .header("sec-websocket-key", &key);
+        let response = request.send().await.map_err(|error| fetch_error(&error))?;
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            let status = response.status().as_u16();
+            return Err(FetchError::Transport(format!("HTTP status {status} instead of 101")));
+        }
+        let accept = tungstenite::handshake::derive_accept_key(key.as_bytes());
+        if text_header(response.headers(), "sec-websocket-accept") != Some(accept) {
+            return Err(FetchError::Transport("a wrong Sec-WebSocket-Accept".to_owned()));
+        }
+        response.upgrade().await.map_err(|error| fetch_error(&error))
     }
 
     async fn read_body(&self, response: &mut Response) -> Result<Vec<u8>, FetchError> {

@@ -25,7 +25,7 @@ use tokio::{
     time::timeout,
 };
 
-pub use client::{FetchError, Fetched, HttpClient, Reach, USER_AGENT};
+pub use client::{FetchError, Fetched, HttpClient, Outgoing, Reach, USER_AGENT};
 pub use guard::GuardRefusal;
 pub(crate) use hostname::check_name;
 pub use hostname::{HostAddress, HostnameError, is_reserved};

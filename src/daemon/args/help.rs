@@ -10,24 +10,44 @@ const INDENT: usize = 8;
 const HEAD: &str = "\
 relayered: an AT Protocol relay. Many PDS hosts in, one verified firehose out.
 
-Usage: relayered [serve] [FLAGS]
+Usage: relayered [serve] [FLAGS]        runs the relay
+       relayered COMMAND --help         of admin, pull-hosts, check-host
        relayered --help | --version
-       relayered log info [--json]      what the event log holds
-       relayered log verify [--json]    reads it whole; exit code 1 if anything is damaged
-       relayered log dump [--from SEQ] [--count N] [--json]
-                                        the events, one a line
-       relayered log repair [--json]    what a start would repair, of a relay that is stopped
-       relayered backup DIR             event log and database into a new directory, also beside a
-                                        running relay
-       relayered restore DIR            puts a backup into an empty data directory
-       relayered db copy FROM TO        a stopped relay's database into an empty one; URLs as for
-                                        --db-url
-       relayered plc-import [--follow]  identities from the PLC directory's export (--plc-host), so
-                                        that a new relay need not ask for each; goes on where it
-                                        stopped
 
-The log commands take --data-dir or --persist-dir. All but repair only read, also beside a running
-relay.
+Operate a running relay through its admin API (--relay-url, --admin-key, --json):
+    relayered admin host list|detail|add|block|unblock|disconnect
+    relayered admin host limits|strictness|reset-cursor
+    relayered admin domain list|ban|unban
+    relayered admin trusted-domain list|add|remove
+    relayered admin account takedown|reverse|list|status
+    relayered admin consumers list|kick
+    relayered admin settings show|set
+    relayered admin siblings list|retry
+    relayered admin audit               what operators changed
+    relayered admin explain HOST|DID    why its events are not in the firehose
+
+Find hosts:
+    relayered pull-hosts                adds the hosts that another relay lists
+    relayered check-host HOST           looks at a host as a relay would
+
+Know identities beforehand:
+    relayered plc-import [--follow]     those of the PLC directory's export (--plc-host), so that a
+                                        new relay need not ask for each; goes on where it stopped
+
+Look into the event log (--data-dir or --persist-dir, --json); all but repair only read, also beside
+a running relay:
+    relayered log info                  what it holds
+    relayered log verify                reads it whole; exit code 1 if anything is damaged
+    relayered log dump [--from SEQ] [--count N]
+                                        the events, one a line
+    relayered log repair                what a start would repair, of a relay that is stopped
+
+Keep the data safe:
+    relayered backup DIR                event log and database into a new directory, also beside a
+                                        running relay
+    relayered restore DIR               puts a backup into an empty data directory
+    relayered db copy FROM TO           a stopped relay's database into an empty one; URLs as for
+                                        --db-url
 
 Every flag can also be given as an environment variable, or in a file `.env` in the working
 directory. Flags win over the environment, the environment over the file. Times are written as
@@ -35,8 +55,7 @@ directory. Flags win over the environment, the environment over the file. Times 
 
 To try it:
     relayered --admin-key localdev
-    curl -H 'Authorization: Bearer localdev' -d hostname=pds.example.com \\
-        http://localhost:2470/admin/pds/requestCrawl
+    RELAY_ADMIN_KEY=localdev relayered admin host add pds.example.com
 ";
 
 pub(super) fn version() -> String {
@@ -59,7 +78,8 @@ pub(super) fn text() -> String {
         }
     }
     out.push_str(
-        "\nExit codes: 0 stopped in order, 1 log damaged, 64 wrong usage, 70 fault, 78 wrong \
+        "\nExit codes: 0 stopped in order or done, 1 log damaged, 2 refused by a relay or a check, \
+         64 wrong\nusage, 69 relay not reached, 70 fault, 77 wrong admin key, 78 wrong \
          configuration.\n\
          SIGTERM and SIGINT stop it in order, a second one at once.\n",
     );

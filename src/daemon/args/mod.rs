@@ -6,12 +6,14 @@ mod db_command;
 mod help;
 mod log_command;
 mod table;
+mod tool_command;
 
 use argh::FromArgs;
 
 pub(crate) use self::table::find;
 use self::table::{Flag, Kind};
-use crate::env::Env;
+pub(crate) use self::tool_command::Tool;
+use crate::{admin::Target, env::Env};
 
 /// The flags as argh reads them, all by their own names; values are text still.
 #[derive(Clone, Debug, Default, FromArgs, PartialEq, Eq)]
@@ -84,7 +86,7 @@ pub(crate) struct Flags {
 }
 
 /// What the command line asks for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Invocation {
     /// Print this and leave.
     Print(String),
@@ -97,6 +99,8 @@ pub(crate) enum Invocation {
     Log { command: LogCommand, flags: Box<Flags> },
     /// Work on databases of a relay that is stopped.
     Db(DbCommand),
+    /// A command that talks to a relay.
+    Tool { tool: Box<Tool>, target: Target, json: bool },
 }
 
 /// `relayered db …`
@@ -121,6 +125,9 @@ pub(crate) enum ArgsError {
     /// It can't be read.
     #[error("{0}. See relayered --help")]
     Usage(String),
+    /// A command's own part of it can't be read.
+    #[error("{1}. See relayered {0} --help")]
+    Command(String, String),
     /// It can be read, and holds a value that is none.
     #[error("{0}")]
     Value(String),
@@ -133,6 +140,9 @@ pub(crate) fn parse(args: &[String], env: &impl Env) -> Result<Invocation, ArgsE
             Some(command) => Invocation::Db(command),
             None => Invocation::Print(help::text()),
         });
+    }
+    if let Some(tool) = tool_command::take(args, env)? {
+        return Ok(tool);
     }
     let (command, args) = log_command::take(args)?;
     let mut given = Given::default();
@@ -270,7 +280,7 @@ fn check_subcommand(arg: &str, seen: &mut Option<String>) -> Result<(), ArgsErro
     if arg != "serve" {
         return Err(ArgsError::Usage(format!(
             "unknown command {arg:?}; the commands are serve, which is also what relayered does \
-             without any, log and db"
+             without any, log, db, backup, restore, admin, pull-hosts, check-host and plc-import"
         )));
     }
     *seen = Some(arg.to_owned());

@@ -67,7 +67,7 @@ fn errors_say_what_was_meant() {
         ("--admin-kye x", "--admin-key"),
         ("--relay-window 1h", "--replay-window"),
         ("--api-listen", "needs a value"),
-        ("pull-hosts", "unknown command"),
+        ("pull-host", "unknown command"),
         ("serve extra", "one command"),
         ("-x", "two dashes"),
         ("--listen :1", "--api-listen"),
