@@ -215,9 +215,12 @@ impl Database {
     fn follow_batch_with(&mut self, follower: &mut Follower) -> Result<usize, StoreError> {
         let mut records = std::mem::take(&mut follower.records);
         records.clear();
+        let synced = follower.tail.bounds().synced;
         follower.tail.read_after(follower.log_seq, BATCH, &mut records)?;
         let Some(last) = records.last().map(|record| record.seq) else {
             follower.behind = false;
+            // Numbers that no event has, left out after an unclean stop, need not be waited for.
+            follower.log_seq = follower.log_seq.max(synced);
             follower.records = records;
             return Ok(0);
         };

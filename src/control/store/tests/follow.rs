@@ -222,6 +222,20 @@ async fn a_look_up_waits_for_the_event_that_it_needs() {
 }
 
 #[tokio::test]
+async fn numbers_left_out_by_an_unclean_stop_are_not_waited_for() {
+    on_both(async |fresh| {
+        let store = fresh.open();
+        let host = store.insert_host(new_host("a.example")).await.unwrap().id;
+        store.create_account("did:plc:a", host).await.unwrap();
+        let log = FakeLog(Arc::default(), 5000);
+        store.follow(Box::new(log)).await.unwrap();
+        let found = store.account_as_of("did:plc:a", RelaySeq(5000)).await.unwrap();
+        assert_eq!(found.state.unwrap().host, host);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_numbering_that_a_host_gave_up_is_forgotten() {
     on_both(async |fresh| {
         let (store, log) = (fresh.open(), FakeLog::default());
