@@ -258,7 +258,8 @@ impl Intake for Core {
     }
 
     fn refuse(&self, refusal: Refusal) {
-        self.hosts.borrow_mut().refuse(refusal.host, refusal.host_seq.is_some());
+        let numbered = refusal.host_seq.is_some();
+        self.hosts.borrow_mut().refuse(refusal.host, numbered, refusal.reason);
         self.reports.borrow_mut().refuse(refusal);
     }
 

@@ -21,8 +21,17 @@ struct Host {
     received: u64,
     forwarded: u64,
     refused: u64,
+    /// Of the refused ones those that are the host's fault.
+    invalid: u64,
     /// Something is to be reported.
     dirty: bool,
+}
+
+impl Host {
+    fn count_refused(&mut self, reason: RefusalReason) {
+        self.refused += 1;
+        self.invalid += u64::from(reason.is_fault());
+    }
 }
 
 #[derive(Debug)]
@@ -75,6 +84,7 @@ impl Hosts {
             received: 0,
             forwarded: 0,
             refused: 0,
+            invalid: 0,
             dirty: false,
         });
         entry.link = Some(Rc::clone(link));
@@ -139,10 +149,10 @@ impl Hosts {
     }
 
     /// Counts a frame that was refused on its way in. `numbered`: it was counted as received.
-    pub(super) fn refuse(&mut self, id: HostId, numbered: bool) {
+    pub(super) fn refuse(&mut self, id: HostId, numbered: bool, reason: RefusalReason) {
         if let Some(host) = self.known.get_mut(&id) {
             host.received += u64::from(!numbered);
-            host.refused += 1;
+            host.count_refused(reason);
             mark(&mut self.dirty, id, host);
         }
     }
@@ -159,7 +169,7 @@ impl Hosts {
             Return::Finished(finished) => {
                 match finished.outcome {
                     Outcome::Forwarded => host.forwarded += 1,
-                    Outcome::Refused(_) => host.refused += 1,
+                    Outcome::Refused(reason) => host.count_refused(reason),
                 }
                 host.window.finish(finished.ticket);
                 mark(&mut self.dirty, id, host);
@@ -188,6 +198,7 @@ impl Hosts {
                     received: std::mem::take(&mut host.received),
                     forwarded: std::mem::take(&mut host.forwarded),
                     refused: std::mem::take(&mut host.refused),
+                    invalid: std::mem::take(&mut host.invalid),
                     ..HostProgress::new(id)
                 })
             })
