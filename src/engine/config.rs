@@ -75,7 +75,9 @@ impl Default for Limits {
         Self {
             host_window: WindowLimits { items: 1 << 16, bytes: 16 << 20 },
             message_bytes_max: protocol::frame::FRAME_BYTES_MAX,
-            parked_wait: Duration::from_mins(1),
+            // Nothing is lost while the directory is away for a while; the window and the bytes below
+            // are the bounds.
+            parked_wait: Duration::from_mins(10),
             identity_ttl: Duration::from_hours(24),
             parked_bytes_max: 256 << 20,
             // Small enough that what was read is still in the processor's cache when it is verified.

@@ -98,6 +98,8 @@ struct Entry {
     expires: Instant,
     /// Fetches on demand are paid for in advance up to then; `None`: the document came from the store.
     paid_until: Option<Instant>,
+    /// Since when every fetch has failed.
+    failing_since: Option<Instant>,
 }
 
 impl Entry {
@@ -281,7 +283,7 @@ impl<T> Desk<T> {
             }
             return;
         }
-        let deadline = now + self.patience(ask.need);
+        let deadline = now + self.patience(ask.need, method);
         let waiter = Waiter { ticket, need: ask.need, deadline };
         if let Some(pending) = self.pending.get_mut(ask.did) {
             self.stats.joined += 1;
@@ -292,11 +294,12 @@ impl<T> Desk<T> {
         self.begin(&ask, method, Some(waiter), now);
     }
 
-    fn patience(&self, need: Need) -> Duration {
-        match need {
-            Need::Any => self.config.queue_wait_max,
-            Need::Newer => self.config.newer_wait_max,
-            Need::Other => self.config.other_wait_max,
+    fn patience(&self, need: Need, method: Method) -> Duration {
+        match (need, method) {
+            (Need::Any, _) => self.config.queue_wait_max,
+            (Need::Newer, _) => self.config.newer_wait_max,
+            (Need::Other, Method::Plc) => self.config.other_wait_max,
+            (Need::Other, Method::Web) => self.config.web_wait_max,
         }
     }
 
@@ -306,7 +309,7 @@ impl<T> Desk<T> {
             sender: ask.sender,
             method,
             state: State::Delayed(self.due(ask.did, ask.need, now)),
-            deadline: now + self.patience(ask.need),
+            deadline: now + self.patience(ask.need, method),
         };
         self.timers.push(Reverse((pending.deadline, ask.did.into())));
         self.delay(ask.did.into(), pending, now);
@@ -368,11 +371,20 @@ impl<T> Desk<T> {
         let cached = self.cache.get(did);
         let paid_until = cached.as_ref().and_then(|entry| entry.paid_until);
         let paid_until = paid_until.map_or(now, |at| at.max(now)) + self.config.fresh_gap;
+        let failing_since = cached.as_ref().and_then(|entry| entry.failing_since).unwrap_or(now);
         let previous = cached.and_then(|entry| entry.document.take());
+        // The directory is waited for; a server of the account's own that is not there is an answer.
+        let gone = pending.method == Method::Web
+            && previous.is_none()
+            && now.saturating_duration_since(failing_since) >= self.config.web_wait_max;
         let (verdict, document, ttl) = match outcome {
             FetchOutcome::Found(document) => {
                 self.stats.found += 1;
                 (Verdict::Found, Some(Arc::new(document)), self.config.ttl_found)
+            }
+            FetchOutcome::Unavailable { .. } if gone => {
+                self.stats.unavailable += 1;
+                (Verdict::NotFound, None, self.config.ttl_not_found)
             }
             FetchOutcome::NotFound => {
                 self.stats.not_found += 1;
@@ -383,8 +395,14 @@ impl<T> Desk<T> {
                 (Verdict::Failed, previous, self.config.ttl_failed)
             }
         };
-        let entry = Entry { document, verdict, expires: now + ttl, paid_until: Some(paid_until) };
         let failed = verdict == Verdict::Failed;
+        let entry = Entry {
+            document,
+            verdict,
+            expires: now + ttl,
+            paid_until: Some(paid_until),
+            failing_since: (failed || gone).then_some(failing_since),
+        };
         let again = now + self.config.fresh_gap;
         let mut insisting = Vec::new();
         for waiter in pending.waiters {
@@ -462,6 +480,7 @@ impl<T> Desk<T> {
                 verdict: Verdict::Found,
                 expires: now + self.config.ttl_found.saturating_sub(age),
                 paid_until: None,
+                failing_since: None,
             };
             self.cache.insert(did, entry);
         }

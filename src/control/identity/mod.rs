@@ -59,6 +59,8 @@ pub struct IdentityConfig {
     pub newer_wait_max: Duration,
     /// And for those whom what is known will not do: as long as an event may wait.
     pub other_wait_max: Duration,
+    /// So long an account waits for a did:web server of which nothing was ever heard.
+    pub web_wait_max: Duration,
     /// So long after its time an old document is still used while it is being renewed; later only
     /// if it can't be.
     pub stale_max: Duration,
@@ -84,6 +86,7 @@ impl Default for IdentityConfig {
             queue_wait_max: Duration::from_secs(30),
             newer_wait_max: Duration::from_secs(10),
             other_wait_max: Duration::from_mins(10),
+            web_wait_max: Duration::from_secs(45),
             stale_max: Duration::from_hours(6 * 24),
         }
     }

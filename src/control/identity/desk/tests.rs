@@ -168,6 +168,30 @@ fn who_hopes_for_something_newer_waits_for_a_moment_and_who_needs_it_for_long() 
 }
 
 #[test]
+fn a_server_of_an_account_s_own_is_not_waited_for_as_long_as_the_directory() {
+    let outcome_after = |did: &str, seconds: u64| {
+        let start = Instant::now();
+        let mut desk = Desk::new(config(), start);
+        let mut last = String::new();
+        for second in (0..=seconds).step_by(5) {
+            let now = start + Duration::from_secs(second);
+            ask(&mut desk, did, false, 0, now);
+            desk.handle_timeout(now);
+            if let Some((did, _)) = desk.poll_fetch(now) {
+                desk.handle_fetched(&did, DOWN, now);
+            }
+            while let Some((_, given)) = desk.poll_answer() {
+                last = format!("{:?}", given.result);
+            }
+        }
+        last
+    };
+    assert_eq!(outcome_after("did:web:a.com", 40), "Unavailable");
+    assert_eq!(outcome_after("did:web:a.com", 50), "NotFound");
+    assert_eq!(outcome_after(&plc(1), 500), "Unavailable");
+}
+
+#[test]
 fn who_insists_sits_out_trouble() {
     let mut now = Instant::now();
     let mut desk = Desk::new(config(), now);
