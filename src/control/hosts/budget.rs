@@ -77,6 +77,12 @@ impl Budget {
         }
     }
 
+    /// The budgets for another account limit; what was used of the old ones is forgotten.
+    pub(super) fn set_account_limit(&mut self, account_limit: u64, now: Instant) {
+        *self =
+            Self { since: self.since, ..Self::new(self.config, account_limit, self.count, now) };
+    }
+
     pub(super) fn count(&self) -> u32 {
         self.count
     }
@@ -182,5 +188,7 @@ mod tests {
         let mut big = Budget::new(BudgetConfig::default(), 9000, 0, now);
         assert_eq!(big.charge(&did(50_000, 0, 0), now), None);
         assert!(big.charge(&did(1, 0, 0), now).is_some());
+        big.set_account_limit(99_000, now);
+        assert_eq!((big.charge(&did(500_000, 0, 0), now), big.count()), (None, 1));
     }
 }

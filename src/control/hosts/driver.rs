@@ -201,7 +201,7 @@ impl Driver {
                 let _ = reply.send(self.registry.recrawl(status, now));
             }
             Command::Row(row) => {
-                self.registry.handle_row(*row);
+                self.registry.handle_row(*row, now);
                 self.look_after_places_now();
             }
             Command::SetCrawl { enabled, new_hosts_per_day, reply } => {

@@ -348,7 +348,10 @@ impl Entry {
     }
 
     /// The row as the operator has changed it; what is kept here is newer than what it says.
-    pub(super) fn replace_row(&mut self, row: HostRow) {
+    pub(super) fn replace_row(&mut self, row: HostRow, now: Instant) {
+        if row.account_limit != self.row.account_limit {
+            self.budget.set_account_limit(row.account_limit, now);
+        }
         let mut memory = self.row.memory;
         if self.row.strictness != row.strictness {
             // What the operator says of the rules begins a new count.

@@ -443,12 +443,12 @@ impl Registry {
     }
 
     /// The row as it is in the store after a change made by the operator.
-    pub(super) fn handle_row(&mut self, row: HostRow) {
+    pub(super) fn handle_row(&mut self, row: HostRow, now: Instant) {
         let id = row.id;
         let default = self.config.strictness;
         let Some(entry) = self.entries.get_mut(&id) else { return };
         let (strictness, limits) = (entry.strictness(default), entry.limits());
-        entry.replace_row(row);
+        entry.replace_row(row, now);
         if strictness != entry.strictness(default) {
             let command = ShardCommand::SetStrictness(id, entry.strictness(default));
             self.effects.push_back(Effect::Command(id, command));
