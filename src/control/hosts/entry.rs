@@ -195,8 +195,12 @@ impl Entry {
         self.hand_over(attempt, stream, default)
     }
 
-    /// The row is in the store: the socket that waited for that.
+    /// What was to be written is in the store: the socket that waited for that, if its cursor was
+    /// part of it.
     pub(super) fn release(&mut self, default: Strictness) -> Option<HostSocket> {
+        if self.cursor_moved || self.unsure {
+            return None;
+        }
         let (attempt, stream) = self.held.take()?;
         self.hand_over(attempt, stream, default)
     }

@@ -254,9 +254,8 @@ impl Registry {
     /// These hosts' rows are in the store.
     pub(super) fn handle_stored(&mut self, hosts: &[HostId]) {
         for id in hosts {
-            // Written, and changed again since: the next time.
-            if self.stopped || self.changed.contains(id) {
-                continue;
+            if self.stopped {
+                return;
             }
             let Some(entry) = self.entries.get_mut(id) else { continue };
             let socket = entry.release(self.config.strictness);

@@ -136,3 +136,50 @@ fn a_ban_of_a_domain_covers_what_is_below_it_and_nothing_beside() {
     assert!(registry.is_banned("pds2.a.com"));
     assert_eq!(registry.live(HostId(2), now).unwrap().status_reason, Some("domain-ban"));
 }
+
+/// A socket to a host of which the store has no cursor.
+fn first_contact(registry: &mut Registry, now: Instant) -> Vec<HostSocket> {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let stream = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let [(host, attempt)] = dials(registry, now)[..] else { panic!() };
+    registry.handle_dialed(host, attempt, stream);
+    sockets(registry)
+}
+
+fn sockets(registry: &mut Registry) -> Vec<HostSocket> {
+    std::iter::from_fn(|| registry.poll_effect())
+        .filter_map(|effect| match effect {
+            Effect::Command(_, ShardCommand::Host(socket)) => Some(*socket),
+            _ => None,
+        })
+        .collect()
+}
+
+#[test]
+fn a_first_contact_waits_for_its_own_writing_and_for_no_other() {
+    let now = Instant::now();
+    let fresh = || HostRow { cursor: None, ..row(1, HostStatus::Active) };
+    let host = [HostId(1)];
+    // Changed once more while it is being written: by an operator's limits, say.
+    let mut one = registry(8);
+    one.add(fresh(), Vec::new(), now);
+    assert!(first_contact(&mut one, now).is_empty());
+    assert_eq!(one.take_batch(now).patches[0].1.cursor, Some(Some(HostSeq(0))));
+    one.handle_row(HostRow { account_limit: 7, ..fresh() }, now);
+    one.handle_stored(&host);
+    let socket = sockets(&mut one).remove(0);
+    assert_eq!((socket.resume.cursor, socket.limits.per_hour), (None, Some(2507)));
+    // A write that was under way before does not count, and one that failed is made again.
+    let mut other = registry(8);
+    other.add(fresh(), Vec::new(), now);
+    assert!(first_contact(&mut other, now).is_empty());
+    other.handle_stored(&host);
+    assert!(sockets(&mut other).is_empty());
+    other.take_batch(now);
+    other.write_again(&host);
+    other.handle_stored(&host);
+    assert!(sockets(&mut other).is_empty());
+    assert_eq!(other.take_batch(now).patches[0].1.cursor, Some(Some(HostSeq(0))));
+    other.handle_stored(&host);
+    assert_eq!(sockets(&mut other).len(), 1);
+}
