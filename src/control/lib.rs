@@ -15,6 +15,7 @@ pub mod hosts;
 pub mod identity;
 mod link;
 mod run;
+pub mod siblings;
 pub mod store;
 pub mod telemetry;
 

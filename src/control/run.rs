@@ -20,6 +20,7 @@ use crate::{
     dial::{DialConfig, Dialer},
     hosts::{Hosts, HostsConfig, HostsError},
     identity::{IdentityConfig, Resolver},
+    siblings::{Siblings, SiblingsConfig, SiblingsError},
     store::{Recovery, Store, StoreError},
     telemetry::{self, Page, Recorder, ShardTallies},
 };
@@ -40,6 +41,7 @@ pub struct ControlConfig {
     pub hosts: HostsConfig,
     pub dial: DialConfig,
     pub identity: IdentityConfig,
+    pub siblings: SiblingsConfig,
 }
 
 /// The data plane, as the control plane gets it.
@@ -78,6 +80,8 @@ pub enum ControlError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Hosts(#[from] HostsError),
+    #[error(transparent)]
+    Siblings(#[from] SiblingsError),
     #[error("identity look-ups cannot be set up: {0}")]
     Identity(String),
     #[error("socket: {0}")]
@@ -113,6 +117,7 @@ pub async fn run(
     restore_settings(&store, &hosts).await?;
     let resolver = Resolver::start(config.identity, store.clone(), &dialer, hosts.names())
         .map_err(|error| ControlError::Identity(error.to_string()))?;
+    let siblings = Siblings::start(config.siblings, store.clone()).await?;
     let consumers = Consumers::new(config.consumers_max, shards.count());
     let tallies = ShardTallies::new(shards.count());
     let dispatch = Dispatch {

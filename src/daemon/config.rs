@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use control::store::DatabaseUrl;
+use control::{siblings::SiblingAddress, store::DatabaseUrl};
 
 use crate::args::{self, Flags, parse_bool};
 
@@ -55,7 +55,7 @@ pub(crate) struct Config {
     /// CIDR notation, checked.
     pub(crate) private_hosts: Vec<ipnet::IpNet>,
     pub(crate) lenient: bool,
-    pub(crate) sibling_relays: Vec<String>,
+    pub(crate) siblings: Vec<SiblingAddress>,
     pub(crate) plc_url: String,
     pub(crate) identities_max: usize,
     pub(crate) shards: Option<usize>,
@@ -135,7 +135,7 @@ impl Config {
             insecure_hosts: flags.allow_insecure_hosts,
             private_hosts: networks(&flags.allow_private_hosts)?,
             lenient: flags.lenient_sync_validation,
-            sibling_relays: flags.sibling_relays.clone(),
+            siblings: siblings(&flags.sibling_relays)?,
             plc_url: plc_url(flags.plc_host.as_deref().unwrap_or("https://plc.directory"))?,
             identities_max: number(
                 "ident-cache-size",
@@ -202,6 +202,12 @@ fn networks(texts: &[String]) -> Result<Vec<ipnet::IpNet>, ConfigError> {
         })
     };
     texts.iter().map(network).collect()
+}
+
+fn siblings(texts: &[String]) -> Result<Vec<SiblingAddress>, ConfigError> {
+    let address =
+        |text: &String| SiblingAddress::parse(text).map_err(|why| fault("sibling-relays", why));
+    texts.iter().map(address).collect()
 }
 
 fn plc_url(text: &str) -> Result<String, ConfigError> {

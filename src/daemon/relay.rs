@@ -19,6 +19,7 @@ use control::{
     dial::{DialConfig, DialPolicy},
     hosts::HostsConfig,
     identity::IdentityConfig,
+    siblings::SiblingsConfig,
     store::Store,
     telemetry::Recorder,
 };
@@ -64,9 +65,6 @@ pub(crate) fn run(config: Config) -> Result<(), Fatal> {
         deployment = config.deployment,
         "relayered starts"
     );
-    if !config.sibling_relays.is_empty() {
-        tracing::warn!("--sibling-relays: this version passes nothing on to siblings");
-    }
     files::raise_limit(config.consumers_max);
     let api = bind(config.api, "--api-listen")?;
     let metrics = bind(config.metrics, "--metrics-listen")?;
@@ -184,10 +182,13 @@ fn control_config(
         private_hosts: config.private_hosts.clone(),
     };
     let strictness = if config.lenient { Strictness::Lenient } else { Strictness::Strict };
+    let keys = admin_keys(config)?;
     Ok(ControlConfig {
         api,
         metrics,
-        admin_keys: AdminKeys::new(admin_keys(config)?),
+        // Siblings are expected to have our first key; a random one they can't know.
+        siblings: SiblingsConfig::new(config.siblings.clone(), config.admin_keys.first().cloned()),
+        admin_keys: AdminKeys::new(keys),
         limits: ServerLimits::default(),
         consumers_max: config.consumers_max,
         server: format!("relayered/{} (atproto-relay)", env!("CARGO_PKG_VERSION")),

@@ -20,6 +20,7 @@ mod follow;
 mod host;
 mod row;
 mod setting;
+mod sibling;
 mod sql;
 #[cfg(test)]
 mod tests;
@@ -40,6 +41,7 @@ pub use self::{
         AccountCounts, AccountRow, HostFilter, HostMemory, HostPatch, HostRow, HostStatus, NewHost,
         StoredAccount, StoredIdentity,
     },
+    sibling::{NewSiblingChange, SiblingChange, SiblingPush},
     url::{DatabaseUrl, PostgresUrl},
 };
 pub(crate) use crate::unix_now;

@@ -220,8 +220,9 @@ pub(crate) const GROUPS: &[Group] = &[
                 ["RELAY_SIBLING_RELAYS", "RELAY_NEXT_CRAWLER"],
                 List("URL"),
                 "none",
-                "Relays to pass admin changes and crawl requests on to. This version takes the \
-                 list and passes nothing on."
+                "Relays to which admin changes and crawl requests are passed on, in order and until they \
+                 have them: a name or URL, with `admin:KEY@` before the name if its admin key is \
+                 not our first one. They may name each other in any way; a change is made once."
             ),
         ],
     },
