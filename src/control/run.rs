@@ -16,7 +16,11 @@ use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 
 use crate::{
     Link, Shards,
-    api::{self, AdminKeys, Consumers, ServerLimits, server},
+    accounts::Accounts,
+    api::{
+        self, Addresses, AdminKeys, ConsumerLimits, Consumers, Failures, ServerLimits,
+        TrustedProxies, server,
+    },
     dial::{DialConfig, Dialer},
     hosts::{Hosts, HostsConfig, HostsError},
     identity::{IdentityConfig, Resolver},
@@ -35,7 +39,8 @@ pub struct ControlConfig {
     pub metrics: StdListener,
     pub admin_keys: AdminKeys,
     pub limits: ServerLimits,
-    pub consumers_max: usize,
+    pub proxies: TrustedProxies,
+    pub consumers: ConsumerLimits,
     /// Name and version, for the `Server` header.
     pub server: String,
     pub hosts: HostsConfig,
@@ -52,8 +57,6 @@ pub struct EngineLink {
     pub bell: Arc<Doorbell>,
     /// For the store, which follows the log.
     pub tail: Box<dyn LogTail>,
-    /// For metrics.
-    pub bounds: Box<dyn LogTail>,
     pub log_control: Arc<dyn LogControl>,
 }
 
@@ -102,7 +105,7 @@ pub async fn run(
     started: impl FnOnce(Started),
 ) -> Result<(), ControlError> {
     let name = HeaderValue::from_str(&config.server).map_err(|_text| ControlError::ServerName)?;
-    let EngineLink { commands, reports, bell, tail, bounds, log_control } = engine;
+    let EngineLink { commands, reports, bell, tail, log_control } = engine;
     let (shards, queue) = Shards::new(commands.len() as u16);
     let Recovery { emitted, records } = tokio::select! {
         followed = store.follow(tail) => followed?,
@@ -114,11 +117,10 @@ pub async fn run(
     let dialer = Dialer::new(config.dial);
     let hosts =
         Hosts::start(config.hosts, store.clone(), dialer.clone(), emitted, shards.clone()).await?;
-    restore_settings(&store, &hosts).await?;
     let resolver = Resolver::start(config.identity, store.clone(), &dialer, hosts.names())
         .map_err(|error| ControlError::Identity(error.to_string()))?;
     let siblings = Siblings::start(config.siblings, store.clone()).await?;
-    let consumers = Consumers::new(config.consumers_max, shards.count());
+    let consumers = Consumers::new(config.consumers, shards.count());
     let tallies = ShardTallies::new(shards.count());
     let dispatch = Dispatch {
         hosts: hosts.clone(),
@@ -126,6 +128,7 @@ pub async fn run(
         tallies: tallies.clone(),
         resolver: resolver.clone(),
         shards: shards.clone(),
+        store: store.clone(),
     };
     let mut link = Link::new(commands, reports, bell, queue);
     let mut tasks = JoinSet::new();
@@ -136,17 +139,24 @@ pub async fn run(
     let shared = api::Shared::new(api::Parts {
         store: store.clone(),
         hosts: hosts.clone(),
+        accounts: Accounts::new(store.clone(), shards.clone()),
         consumers,
         shards,
         keys: config.admin_keys,
+        failures: Failures::default(),
+        addresses: Addresses::new(config.limits.connections_per_address, config.proxies.clone()),
+        proxies: config.proxies,
         log: Arc::clone(&log_control),
+        tallies: tallies.clone(),
     });
+    api::restore_settings(&shared).await?;
     let mut servers = JoinSet::new();
     servers.spawn(api::serve(api, shared.clone(), name.clone(), config.limits));
-    let page = Page::new(recorder, tallies, hosts.clone(), resolver, bounds, log_control);
+    let page = Page::new(recorder, tallies, hosts.clone(), resolver, log_control);
     let common = HeaderMap::from_iter([(header::SERVER, name)]);
     let limits = ServerLimits { connections: 64, ..ServerLimits::default() };
-    servers.spawn(server::serve(metrics, telemetry::routes(page), common, limits));
+    let unlimited = Addresses::new(None, TrustedProxies::default());
+    servers.spawn(server::serve(metrics, telemetry::routes(page), common, limits, unlimited));
     started(addresses);
 
     wait_for(&mut stage, Stage::Stopping).await;
@@ -173,17 +183,6 @@ async fn wait_for(stage: &mut watch::Receiver<Stage>, wanted: Stage) {
     let _ = stage.wait_for(|stage| *stage >= wanted).await;
 }
 
-/// What the operator set through the API outlives the process; it wins over the command line.
-async fn restore_settings(store: &Store, hosts: &Hosts) -> Result<(), ControlError> {
-    let enabled = store.setting(api::CRAWL_ENABLED).await?.and_then(|text| text.parse().ok());
-    let limit = store.setting(api::NEW_HOSTS_PER_DAY).await?.and_then(|text| text.parse().ok());
-    if enabled.is_some() || limit.is_some() {
-        let (enabled, limit) = hosts.set_crawl(enabled, limit).await?;
-        tracing::info!(enabled, limit, "requests to crawl: as set through the admin API");
-    }
-    Ok(())
-}
-
 /// Takes each report of a shard to whom it concerns.
 struct Dispatch {
     hosts: Hosts,
@@ -191,6 +190,7 @@ struct Dispatch {
     tallies: ShardTallies,
     resolver: Resolver,
     shards: Shards,
+    store: Store,
 }
 
 impl Dispatch {
@@ -232,7 +232,14 @@ impl Dispatch {
             ShardReport::LocalSet { account, local } => {
                 tracing::debug!(account = account.0, ?local, "local status set");
             }
-            ShardReport::Collections(_) => {}
+            ShardReport::Collections(seen) => {
+                let store = self.store.clone();
+                tokio::spawn(async move {
+                    if let Err(error) = store.collections_add(seen).await {
+                        tracing::warn!(%error, "collections of accounts could not be noted");
+                    }
+                });
+            }
         }
     }
 }

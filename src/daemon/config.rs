@@ -39,6 +39,11 @@ pub(crate) struct Config {
     /// Empty: make one.
     pub(crate) admin_keys: Vec<String>,
     pub(crate) consumers_max: usize,
+    /// `None`: no limit but that of all.
+    pub(crate) consumers_per_address_max: Option<usize>,
+    pub(crate) connections_per_address_max: Option<usize>,
+    /// CIDR notation, checked.
+    pub(crate) trusted_proxies: Vec<ipnet::IpNet>,
     pub(crate) database: DatabaseUrl,
     pub(crate) log_dir: PathBuf,
     pub(crate) replay_window: Duration,
@@ -98,6 +103,17 @@ impl Config {
             metrics: listen("metrics-listen", flags.metrics_listen.as_deref().unwrap_or(":2471"))?,
             admin_keys: flags.admin_key.clone(),
             consumers_max: number("max-consumers", flags.max_consumers.as_deref(), 10_000)?,
+            consumers_per_address_max: maximum(
+                "max-consumers-per-address",
+                flags.max_consumers_per_address.as_deref(),
+                0,
+            )?,
+            connections_per_address_max: maximum(
+                "max-connections-per-address",
+                flags.max_connections_per_address.as_deref(),
+                1024,
+            )?,
+            trusted_proxies: networks("trusted-proxies", &flags.trusted_proxies)?,
             database: database(flags, &data_dir)?,
             log_dir: flags.persist_dir.as_ref().map_or_else(|| data_dir.join("log"), PathBuf::from),
             replay_window: time("replay-window", flags.replay_window.as_deref().unwrap_or("72h"))?,
@@ -133,7 +149,7 @@ impl Config {
             )?,
             crawl_enabled: !flags.disable_request_crawl,
             insecure_hosts: flags.allow_insecure_hosts,
-            private_hosts: networks(&flags.allow_private_hosts)?,
+            private_hosts: networks("allow-private-hosts", &flags.allow_private_hosts)?,
             lenient: flags.lenient_sync_validation,
             siblings: siblings(&flags.sibling_relays)?,
             plc_url: plc_url(flags.plc_host.as_deref().unwrap_or("https://plc.directory"))?,
@@ -194,11 +210,20 @@ fn trusted_domains(flags: &Flags) -> Vec<String> {
     flags.trusted_domains.iter().map(|domain| domain.to_ascii_lowercase()).collect()
 }
 
-fn networks(texts: &[String]) -> Result<Vec<ipnet::IpNet>, ConfigError> {
+/// A limit; 0 is none.
+fn maximum(
+    flag: &'static str,
+    text: Option<&str>,
+    default: usize,
+) -> Result<Option<usize>, ConfigError> {
+    Ok(Some(number(flag, text, default)?).filter(|limit| *limit > 0))
+}
+
+fn networks(flag: &'static str, texts: &[String]) -> Result<Vec<ipnet::IpNet>, ConfigError> {
     let network = |text: &String| {
         let single = text.parse::<IpAddr>().map(ipnet::IpNet::from);
         text.parse().or(single).map_err(|_not_a_network| {
-            fault("allow-private-hosts", format!("{text:?} is not a network such as 10.0.0.0/8"))
+            fault(flag, format!("{text:?} is not a network such as 10.0.0.0/8"))
         })
     };
     texts.iter().map(network).collect()
@@ -404,6 +429,7 @@ mod tests {
             Flags { plc_host: Some("plc.directory".into()), ..Flags::default() },
             Flags { db_url: Some("mysql://x".into()), ..Flags::default() },
             Flags { allow_private_hosts: vec!["10.0.0.0/99".into()], ..Flags::default() },
+            Flags { trusted_proxies: vec!["proxy".into()], ..Flags::default() },
             Flags { driver: Some("kqueue".into()), ..Flags::default() },
             Flags { signatures: Some("fast".into()), ..Flags::default() },
             Flags { signature_audit: Some("-1".into()), ..Flags::default() },

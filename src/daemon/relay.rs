@@ -15,7 +15,7 @@ use std::{
 
 use control::{
     ControlConfig, ControlError, EngineLink, Stage,
-    api::{AdminKeys, ServerLimits},
+    api::{AdminKeys, ConsumerLimits, ServerLimits, TrustedProxies},
     dial::{DialConfig, DialPolicy},
     hosts::HostsConfig,
     identity::IdentityConfig,
@@ -76,9 +76,8 @@ pub(crate) fn run(config: Config) -> Result<(), Fatal> {
     let (stage, stages) = watch::channel(Stage::Running);
     let Engine { commands, reports, log, driver, handle } = engine;
     tracing::info!(shards = commands.len(), driver = driver.label(), "the data plane runs");
-    let (tail, bounds) = (Box::new(log.clone()), Box::new(log.clone()));
-    let log_control = Arc::new(log);
-    let link = EngineLink { commands, reports, bell, tail, bounds, log_control };
+    let tail = Box::new(log.clone());
+    let link = EngineLink { commands, reports, bell, tail, log_control: Arc::new(log) };
     let control = control_config(&config, api, metrics)?;
     spawn_control(control, store, link, recorder, stages, sender)?;
     wait(&events, handle, &stage)
@@ -189,8 +188,15 @@ fn control_config(
         // Siblings are expected to have our first key; a random one they can't know.
         siblings: SiblingsConfig::new(config.siblings.clone(), config.admin_keys.first().cloned()),
         admin_keys: AdminKeys::new(keys),
-        limits: ServerLimits::default(),
-        consumers_max: config.consumers_max,
+        limits: ServerLimits {
+            connections_per_address: config.connections_per_address_max,
+            ..ServerLimits::default()
+        },
+        proxies: TrustedProxies::new(config.trusted_proxies.clone()),
+        consumers: ConsumerLimits {
+            all: config.consumers_max,
+            per_address: config.consumers_per_address_max,
+        },
         server: format!("relayered/{} (atproto-relay)", env!("CARGO_PKG_VERSION")),
         hosts: HostsConfig {
             strictness,

@@ -96,6 +96,8 @@ pub struct LogStats {
 
 /// What control may change of the log while it runs, and how the log is. Never waits for the disk.
 pub trait LogControl: Send + Sync {
+    fn bounds(&self) -> LogBounds;
+
     fn window(&self) -> LogWindow;
 
     /// Takes effect within about a second.

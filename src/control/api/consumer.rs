@@ -2,22 +2,23 @@
 
 use std::{
     collections::BTreeMap,
-    net::{IpAddr, SocketAddr},
+    net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use http::HeaderMap;
-use ports::{ConsumerEnd, ConsumerId, ConsumerProgress, ShardId};
-use serde_json::{Value, json};
+use ports::{ConsumerEnd, ConsumerId, ConsumerProgress, RelaySeq, ShardId};
+use serde::Serialize;
+use utoipa::ToSchema;
 
-use super::time::rfc3339;
+use super::{client::holder, time::rfc3339};
 
 const USER_AGENT_BYTES_MAX: usize = 256;
 
 #[derive(Clone, Debug)]
 struct Consumer {
     shard: ShardId,
-    remote: String,
+    remote: IpAddr,
     user_agent: String,
     /// Unix seconds.
     connected_at: u64,
@@ -27,23 +28,66 @@ struct Consumer {
     bytes: u64,
 }
 
-#[derive(Debug, Default)]
+/// How many consumers there may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConsumerLimits {
+    pub all: usize,
+    /// Of one client address; `None`: no limit but that of all.
+    pub per_address: Option<usize>,
+}
+
+/// Why a consumer is not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TooMany {
+    All,
+    OfAddress,
+}
+
+#[derive(Debug)]
 struct Inner {
     last_id: u64,
     consumers: BTreeMap<u64, Consumer>,
+    limits: ConsumerLimits,
+}
+
+/// A consumer in `consumers/list`.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ConsumerRecord {
+    id: u64,
+    remote_addr: String,
+    user_agent: String,
+    events_consumed: u64,
+    bytes_consumed: u64,
+    connected_at: String,
+    /// Where it asked to go on; absent for one that asked for what is new.
+    cursor: Option<u64>,
+    /// The last event that it was sent; 0 before the first.
+    seq: u64,
+    /// Events between it and the newest one.
+    lag: u64,
+    shard: u16,
 }
 
 /// Shared by the HTTP handlers, which add, and the reports of the shards, which count and remove.
 #[derive(Clone, Debug)]
 pub struct Consumers {
     inner: Arc<Mutex<Inner>>,
-    max: usize,
     shards: u16,
 }
 
 impl Consumers {
-    pub fn new(max: usize, shards: u16) -> Self {
-        Self { inner: Arc::default(), max, shards: shards.max(1) }
+    pub fn new(limits: ConsumerLimits, shards: u16) -> Self {
+        let inner = Inner { last_id: 0, consumers: BTreeMap::new(), limits };
+        Self { inner: Arc::new(Mutex::new(inner)), shards: shards.max(1) }
+    }
+
+    pub(crate) fn limits(&self) -> ConsumerLimits {
+        self.lock().limits
+    }
+
+    /// Holds for those who come; nobody is thrown out.
+    pub(crate) fn set_limits(&self, limits: ConsumerLimits) {
+        self.lock().limits = limits;
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -51,31 +95,35 @@ impl Consumers {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Registers a consumer on the shard that has the fewest. `None`: there are as many as may be.
+    /// Registers a consumer on the shard that has the fewest.
     pub(crate) fn add(
         &self,
-        peer: SocketAddr,
+        client: IpAddr,
         headers: &HeaderMap,
         cursor: Option<u64>,
         now: u64,
-    ) -> Option<(ConsumerId, ShardId)> {
+    ) -> Result<(ConsumerId, ShardId), TooMany> {
         let mut inner = self.lock();
-        if inner.consumers.len() >= self.max {
-            return None;
+        if inner.consumers.len() >= inner.limits.all {
+            return Err(TooMany::All);
         }
-        let mut load = vec![0_usize; usize::from(self.shards)];
+        let (mut load, mut of_address) = (vec![0_usize; usize::from(self.shards)], 0);
         for consumer in inner.consumers.values() {
             if let Some(count) = load.get_mut(usize::from(consumer.shard.0)) {
                 *count += 1;
             }
+            of_address += usize::from(holder(consumer.remote) == holder(client));
         }
-        let (shard, _) = load.iter().enumerate().min_by_key(|(_, count)| **count)?;
-        let shard = ShardId(shard as u16);
+        if inner.limits.per_address.is_some_and(|max| of_address >= max) {
+            return Err(TooMany::OfAddress);
+        }
+        let least = load.iter().enumerate().min_by_key(|(_, count)| **count);
+        let shard = ShardId(least.map_or(0, |(shard, _)| shard as u16));
         inner.last_id += 1;
         let id = inner.last_id;
         let consumer = Consumer {
             shard,
-            remote: remote_address(peer, headers),
+            remote: client,
             user_agent: user_agent(headers),
             connected_at: now,
             cursor,
@@ -84,7 +132,7 @@ impl Consumers {
             bytes: 0,
         };
         inner.consumers.insert(id, consumer);
-        Some((ConsumerId(id), shard))
+        Ok((ConsumerId(id), shard))
     }
 
     /// A consumer has gone, or its connection never came to be.
@@ -97,7 +145,7 @@ impl Consumers {
         metrics::counter!("relayered_consumer_ends_total", "reason" => reason.label()).increment(1);
         tracing::info!(
             consumer = id.0,
-            remote = consumer.remote,
+            remote = %consumer.remote,
             user_agent = consumer.user_agent,
             events = consumer.events,
             reason = reason.label(),
@@ -125,47 +173,27 @@ impl Consumers {
         self.lock().consumers.get(&id.0).map(|consumer| consumer.shard)
     }
 
-    /// The reply of `consumers/list`.
-    pub(crate) fn to_json(&self) -> Value {
+    /// All consumers, and how far each is behind the newest event.
+    pub(crate) fn list(&self, newest: RelaySeq) -> Vec<ConsumerRecord> {
         let inner = self.lock();
         let rows = inner.consumers.iter().map(|(id, consumer)| {
-            json!({
-                "id": id,
-                "remote_addr": consumer.remote,
-                "user_agent": consumer.user_agent,
-                "events_consumed": consumer.events,
-                "bytes_consumed": consumer.bytes,
-                "connected_at": rfc3339(consumer.connected_at),
-                "cursor": consumer.cursor,
-                "seq": consumer.seq,
-                "shard": consumer.shard.0,
-            })
+            // Before its first event a consumer is where it asked to be.
+            let at = consumer.cursor.map_or(consumer.seq, |cursor| cursor.max(consumer.seq));
+            let live = consumer.seq == 0 && consumer.cursor.is_none();
+            ConsumerRecord {
+                id: *id,
+                remote_addr: consumer.remote.to_string(),
+                user_agent: consumer.user_agent.clone(),
+                events_consumed: consumer.events,
+                bytes_consumed: consumer.bytes,
+                connected_at: rfc3339(consumer.connected_at),
+                cursor: consumer.cursor,
+                seq: consumer.seq,
+                lag: if live { 0 } else { newest.0.saturating_sub(at) },
+                shard: consumer.shard.0,
+            }
         });
         rows.collect()
-    }
-}
-
-/// The peer's address without its port. A reverse proxy on the same machine or network tells whom it
-/// speaks for; others are not believed.
-fn remote_address(peer: SocketAddr, headers: &HeaderMap) -> String {
-    let ip = peer.ip().to_canonical();
-    if is_near(ip) {
-        let forwarded = headers.get("x-forwarded-for").or_else(|| headers.get("x-real-ip"));
-        let last = forwarded
-            .and_then(|value| value.to_str().ok())
-            .and_then(|value| value.rsplit(',').next())
-            .and_then(|value| value.trim().parse::<IpAddr>().ok());
-        if let Some(client) = last {
-            return client.to_string();
-        }
-    }
-    ip.to_string()
-}
-
-fn is_near(ip: IpAddr) -> bool {
-    match ip {
-        IpAddr::V4(ip) => ip.is_loopback() || ip.is_private(),
-        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unique_local(),
     }
 }
 
@@ -177,51 +205,67 @@ fn user_agent(headers: &HeaderMap) -> String {
 
 #[cfg(test)]
 mod tests {
-    use ports::RelaySeq;
-
     use super::*;
 
-    fn peer(text: &str) -> SocketAddr {
+    fn ip(text: &str) -> IpAddr {
         text.parse().unwrap()
+    }
+
+    fn consumers(all: usize, per_address: Option<usize>, shards: u16) -> Consumers {
+        Consumers::new(ConsumerLimits { all, per_address }, shards)
     }
 
     #[test]
     fn consumers_spread_over_shards_up_to_the_limit() {
-        let consumers = Consumers::new(3, 2);
-        let add = || consumers.add(peer("192.0.2.1:1"), &HeaderMap::new(), None, 0);
+        let consumers = consumers(3, None, 2);
+        let add = || consumers.add(ip("192.0.2.1"), &HeaderMap::new(), None, 0);
         let (first, shard) = add().unwrap();
         assert_eq!((first, shard), (ConsumerId(1), ShardId(0)));
         assert_eq!(add().unwrap().1, ShardId(1));
         assert_eq!(add().unwrap().1, ShardId(0));
-        assert!(add().is_none());
+        assert_eq!(add(), Err(TooMany::All));
         consumers.handle_closed(first, ConsumerEnd::Left);
         assert_eq!(add().unwrap(), (ConsumerId(4), ShardId(0)));
+        consumers.set_limits(ConsumerLimits { all: 4, per_address: None });
+        assert_eq!(add().unwrap(), (ConsumerId(5), ShardId(1)));
+    }
+
+    #[test]
+    fn one_address_has_its_share() {
+        let consumers = consumers(10, Some(2), 1);
+        let add = |text| consumers.add(ip(text), &HeaderMap::new(), None, 0);
+        let (first, _) = add("192.0.2.1").unwrap();
+        add("192.0.2.1").unwrap();
+        assert_eq!(add("192.0.2.1"), Err(TooMany::OfAddress));
+        assert_eq!(add("::ffff:192.0.2.1"), Err(TooMany::OfAddress));
+        add("192.0.2.2").unwrap();
+        add("2001:db8::1").unwrap();
+        add("2001:db8::2").unwrap();
+        assert_eq!(add("2001:db8::3"), Err(TooMany::OfAddress));
+        consumers.remove(first);
+        add("192.0.2.1").unwrap();
     }
 
     #[test]
     fn progress_shows_in_the_list() {
-        let consumers = Consumers::new(10, 1);
+        let consumers = consumers(10, None, 1);
         let mut headers = HeaderMap::new();
         headers.insert("user-agent", "goat/1".parse().unwrap());
-        let (id, _) = consumers.add(peer("[::ffff:198.51.100.7]:9"), &headers, Some(5), 0).unwrap();
+        let (id, _) = consumers.add(ip("198.51.100.7"), &headers, Some(5), 0).unwrap();
+        consumers.add(ip("198.51.100.8"), &headers, None, 0).unwrap();
+        let lags = || consumers.list(RelaySeq(12)).iter().map(|row| row.lag).collect::<Vec<_>>();
+        assert_eq!(lags(), [7, 0]);
         consumers.handle_progress(&[ConsumerProgress {
             id,
             seq: RelaySeq(9),
             events_sent: 4,
             bytes_sent: 100,
         }]);
-        let list = consumers.to_json();
+        assert_eq!(lags(), [3, 0]);
+        let list = serde_json::to_value(consumers.list(RelaySeq(12))).unwrap();
         assert_eq!(list[0]["remote_addr"], "198.51.100.7");
         assert_eq!(list[0]["user_agent"], "goat/1");
         assert_eq!(list[0]["events_consumed"], 4);
         assert_eq!(list[0]["connected_at"], "1970-01-01T00:00:00Z");
-    }
-
-    #[test]
-    fn only_near_proxies_are_believed() {
-        let mut headers = HeaderMap::new();
-        headers.insert("x-forwarded-for", "203.0.113.9, 198.51.100.1".parse().unwrap());
-        assert_eq!(remote_address(peer("127.0.0.1:1"), &headers), "198.51.100.1");
-        assert_eq!(remote_address(peer("192.0.2.1:1"), &headers), "192.0.2.1");
     }
 }

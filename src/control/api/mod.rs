@@ -5,9 +5,13 @@
 
 mod admin;
 mod auth;
+mod client;
 mod consumer;
 mod dash;
-mod params;
+mod explain;
+mod input;
+mod openapi;
+mod page;
 mod reply;
 pub(crate) mod server;
 mod socket;
@@ -25,17 +29,24 @@ use std::sync::{
 use axum::{
     Router, middleware,
     response::{IntoResponse, Response},
-    routing::{get, post},
+    routing::get,
 };
 use http::{HeaderValue, StatusCode, header};
 use ports::LogControl;
-use serde_json::json;
 use tokio::net::TcpListener;
+use utoipa_axum::routes;
 
-pub(crate) use self::admin::{CRAWL_ENABLED, NEW_HOSTS_PER_DAY};
-pub use self::{auth::AdminKeys, consumer::Consumers, server::ServerLimits};
+pub(crate) use self::{admin::restore_settings, auth::Failures, server::Addresses};
+pub use self::{
+    auth::AdminKeys,
+    client::TrustedProxies,
+    consumer::{ConsumerLimits, Consumers},
+    server::ServerLimits,
+};
 use self::{reply::ApiError, subscribe::subscribe_repos};
-use crate::{hosts::Hosts, link::Shards, store::Store};
+use crate::{
+    accounts::Accounts, hosts::Hosts, link::Shards, store::Store, telemetry::ShardTallies,
+};
 
 /// What handlers work with. Clones share it.
 #[derive(Clone, Debug)]
@@ -50,10 +61,16 @@ pub(crate) struct Inner {
 pub(crate) struct Parts {
     pub(crate) store: Store,
     pub(crate) hosts: Hosts,
+    pub(crate) accounts: Accounts,
     pub(crate) consumers: Consumers,
     pub(crate) shards: Shards,
     pub(crate) keys: AdminKeys,
+    /// Wrong keys of late.
+    pub(crate) failures: Failures,
+    pub(crate) proxies: TrustedProxies,
+    pub(crate) addresses: Addresses,
     pub(crate) log: Arc<dyn LogControl>,
+    pub(crate) tallies: ShardTallies,
 }
 
 impl std::fmt::Debug for Inner {
@@ -92,30 +109,29 @@ pub(crate) async fn serve(
     server: HeaderValue,
     limits: ServerLimits,
 ) {
-    server::serve(listener, routes(shared), reply::common_headers(server), limits).await;
+    let addresses = shared.addresses.clone();
+    let common = reply::common_headers(server);
+    server::serve(listener, routes(shared), common, limits, addresses).await;
 }
 
 fn routes(shared: Shared) -> Router {
-    let admin = admin::routes()
-        .fallback(not_found)
-        .method_not_allowed_fallback(method_not_allowed)
-        .layer(middleware::from_fn_with_state(shared.clone(), auth::require_key));
+    let auth = middleware::from_fn_with_state(shared.clone(), auth::require_key);
+    let notes = middleware::from_fn_with_state(shared.clone(), admin::note_changes);
+    let (admin, admin_paths) = admin::routes().split_for_parts();
+    let admin =
+        admin.route("/admin/{*path}", axum::routing::any(not_found)).layer(notes).layer(auth);
+    let public = xrpc::routes().routes(routes!(explain::explain));
+    let (public, mut document) = public.split_for_parts();
+    document.merge(admin_paths);
+    let document: Arc<str> = openapi::finish(document).into();
     Router::new()
         .route("/", get(banner))
         .route("/robots.txt", get(robots))
-        .route("/_health", get(xrpc::health))
-        .route("/xrpc/_health", get(xrpc::health))
+        .route("/openapi.json", get(async move || openapi::reply(&document)))
         .route("/xrpc/com.atproto.sync.subscribeRepos", get(subscribe_repos))
-        .route("/xrpc/com.atproto.sync.requestCrawl", post(xrpc::request_crawl))
-        .route("/xrpc/com.atproto.sync.listHosts", get(xrpc::list_hosts))
-        .route("/xrpc/com.atproto.sync.getHostStatus", get(xrpc::get_host_status))
-        .route("/xrpc/com.atproto.sync.listRepos", get(xrpc::list_repos))
-        .route("/xrpc/com.atproto.sync.getRepoStatus", get(xrpc::get_repo_status))
-        .route("/xrpc/com.atproto.sync.getLatestCommit", get(xrpc::get_latest_commit))
-        .route("/xrpc/com.atproto.sync.getRepo", get(xrpc::get_repo))
-        .route("/xrpc/{*method}", axum::routing::any(xrpc::unknown_method))
+        .merge(public)
         .merge(dash::routes())
-        .nest("/admin", admin)
+        .merge(admin)
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .with_state(shared)
@@ -124,7 +140,9 @@ fn routes(shared: Shared) -> Router {
 async fn banner() -> Response {
     let text = "This is an AT Protocol relay: https://atproto.com\n\n\
                 Most API routes are under /xrpc/\n\
-                The firehose: /xrpc/com.atproto.sync.subscribeRepos\n";
+                The firehose: /xrpc/com.atproto.sync.subscribeRepos\n\
+                Why events of a host or an account do not come out: /explain?host= or ?did=\n\
+                All routes, as OpenAPI: /openapi.json\n";
     ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response()
 }
 
@@ -135,7 +153,7 @@ async fn robots() -> Response {
 }
 
 async fn not_found() -> ApiError {
-    ApiError::new(StatusCode::NOT_FOUND, "NotFound", "there is nothing at this path")
+    ApiError::not_found("NotFound", "there is nothing at this path")
 }
 
 async fn method_not_allowed() -> ApiError {
@@ -144,9 +162,4 @@ async fn method_not_allowed() -> ApiError {
         "MethodNotAllowed",
         "this path takes another HTTP method; see the Allow header",
     )
-}
-
-/// The body of a health check that passes.
-fn healthy() -> serde_json::Value {
-    json!({ "status": "ok", "version": env!("CARGO_PKG_VERSION") })
 }

@@ -5,7 +5,8 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use serde_json::{Value, json};
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::store::StoreError;
 
@@ -20,7 +21,25 @@ pub(crate) struct ApiError {
     retry_after: Option<u64>,
 }
 
-pub(crate) type ApiResult<T = Response> = Result<T, ApiError>;
+/// The body of every reply that is an error.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ErrorBody {
+    /// A name that programs can act on.
+    #[schema(value_type = String)]
+    error: &'static str,
+    /// What is wrong and what to do, for people.
+    message: String,
+}
+
+/// The reply of admin calls that have nothing to tell.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Success {
+    /// Always the text `true`.
+    #[schema(value_type = String, pattern = "^true$")]
+    success: &'static str,
+}
+
+pub(crate) type Reply<T> = Result<Json<T>, ApiError>;
 
 impl ApiError {
     pub(crate) fn new(status: StatusCode, name: &'static str, message: impl Into<String>) -> Self {
@@ -32,27 +51,50 @@ impl ApiError {
         Self::new(StatusCode::BAD_REQUEST, "InvalidRequest", message)
     }
 
+    pub(crate) fn bad_request(name: &'static str, message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, name, message)
+    }
+
+    pub(crate) fn not_found(name: &'static str, message: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, name, message)
+    }
+
+    /// The reason is in the log, for the operator alone.
+    pub(crate) fn internal() -> Self {
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "InternalServerError",
+            "the relay could not do this; its operator finds the reason in the log",
+        )
+    }
+
     pub(crate) fn retry_after(mut self, seconds: u64) -> Self {
         self.retry_after = Some(seconds);
         self
+    }
+
+    #[cfg(test)]
+    pub(crate) fn message(&self) -> &str {
+        &self.message
     }
 }
 
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         tracing::error!(%error, "the store failed a request");
-        Self::new(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "InternalServerError",
-            "the relay's database failed; its operator finds the reason in the log",
-        )
+        Self::internal()
     }
 }
 
+/// The name of the error that a reply carries, for the audit log.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ErrorName(pub(crate) &'static str);
+
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let body = json!({ "error": self.name, "message": self.message });
+        let body = ErrorBody { error: self.name, message: self.message };
         let mut response = (self.status, Json(body)).into_response();
+        response.extensions_mut().insert(ErrorName(self.name));
         let headers = response.headers_mut();
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Basic"));
@@ -68,15 +110,10 @@ impl IntoResponse for ApiError {
     }
 }
 
-/// 200 with JSON.
+/// 200 `{"success":"true"}`.
 #[expect(clippy::unnecessary_wraps, reason = "it is the last word of handlers that may fail")]
-pub(crate) fn json(body: Value) -> ApiResult {
-    Ok(Json(body).into_response())
-}
-
-/// What admin calls answer that have nothing to tell.
-pub(crate) fn success() -> ApiResult {
-    json(json!({ "success": "true" }))
+pub(crate) fn success() -> Reply<Success> {
+    Ok(Json(Success { success: "true" }))
 }
 
 /// The headers of every reply of the API. Any page may read what is public; admin calls carry their
@@ -92,6 +129,7 @@ pub(crate) fn common_headers(server: HeaderValue) -> HeaderMap {
 pub(crate) fn preflight() -> Response {
     let mut response = StatusCode::NO_CONTENT.into_response();
     let headers = response.headers_mut();
+    headers.insert(header::ALLOW, HeaderValue::from_static("GET,HEAD,POST,OPTIONS"));
     headers.insert(
         header::ACCESS_CONTROL_ALLOW_METHODS,
         HeaderValue::from_static("GET,HEAD,POST,OPTIONS"),

@@ -1,9 +1,18 @@
 //! The HTTP/1.1 server under the API: accepts, limits, and hands requests to the routes.
 //!
-//! Limits: connections that do HTTP (not consumers, which leave for the shards), bytes of a request's
-//! head, time for sending it (which is also how long a connection may be idle).
+//! Limits: connections that do HTTP (not consumers, which leave for the shards), in all and of one
+//! address; bytes and lines of a request's head; time for sending it (which is also how long a
+//! connection may be idle), and for taking a reply.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    net::{IpAddr, SocketAddr},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use axum::{Router, body::Body, extract::Request, response::Response};
 use http::{HeaderMap, Method};
@@ -16,22 +25,101 @@ use tokio::{
 use tower_service::Service as _;
 
 use super::{
+    client::{TrustedProxies, holder},
     reply,
     socket::{self, Socket},
 };
+
+/// Lines of a request's head at most; its bytes are bounded apart from that.
+const HEAD_LINES_MAX: usize = 256;
+/// The server reads so much more than a head may have before it takes it for too long.
+const HEAD_ROOM_BYTES: usize = 512;
 
 /// Bounds of the server.
 #[derive(Clone, Copy, Debug)]
 pub struct ServerLimits {
     pub connections: usize,
+    /// `None`: no limit but that of all.
+    pub connections_per_address: Option<usize>,
     pub head_bytes: usize,
     /// For a whole request head, and between requests.
     pub head_timeout: Duration,
+    /// For a client to take some of a reply.
+    pub write_timeout: Duration,
 }
 
 impl Default for ServerLimits {
     fn default() -> Self {
-        Self { connections: 4096, head_bytes: 16 * 1024, head_timeout: Duration::from_secs(30) }
+        Self {
+            connections: 4096,
+            connections_per_address: None,
+            head_bytes: 16 * 1024,
+            head_timeout: Duration::from_secs(30),
+            write_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+/// How many connections each address holds. Those of trusted proxies are not counted. Clones share
+/// the counts.
+#[derive(Clone, Debug)]
+pub(crate) struct Addresses(Arc<Counts>);
+
+#[derive(Debug)]
+struct Counts {
+    /// 0: no limit.
+    max: AtomicUsize,
+    held: Mutex<HashMap<IpAddr, usize>>,
+    proxies: TrustedProxies,
+}
+
+impl Addresses {
+    pub(crate) fn new(max: Option<usize>, proxies: TrustedProxies) -> Self {
+        let max = AtomicUsize::new(max.unwrap_or(0));
+        Self(Arc::new(Counts { max, held: Mutex::default(), proxies }))
+    }
+
+    pub(crate) fn max(&self) -> Option<usize> {
+        Some(self.0.max.load(Ordering::Relaxed)).filter(|max| *max > 0)
+    }
+
+    /// Holds for connections that come; none is closed.
+    pub(crate) fn set_max(&self, max: Option<usize>) {
+        self.0.max.store(max.unwrap_or(0), Ordering::Relaxed);
+    }
+
+    /// A place for one more connection, unless there are as many as may be.
+    fn enter(&self, peer: IpAddr) -> Option<Place> {
+        let key = (!self.0.proxies.trusts(peer.to_canonical())).then(|| holder(peer));
+        if let Some(key) = key {
+            let mut held = self.0.held.lock().unwrap_or_else(PoisonError::into_inner);
+            let count = held.entry(key).or_insert(0);
+            if self.max().is_some_and(|max| *count >= max) {
+                return None;
+            }
+            *count += 1;
+        }
+        Some(Place { addresses: self.clone(), key })
+    }
+}
+
+/// Is given back when it is dropped.
+#[derive(Debug)]
+struct Place {
+    addresses: Addresses,
+    key: Option<IpAddr>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let Some(key) = self.key else { return };
+        let mut held = self.addresses.0.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = held.get_mut(&key) {
+            *count -= 1;
+            if *count == 0 {
+                held.remove(&key);
+            }
+        }
     }
 }
 
@@ -46,6 +134,7 @@ pub(crate) async fn serve(
     routes: Router,
     common: HeaderMap,
     limits: ServerLimits,
+    addresses: Addresses,
 ) {
     let slots = Arc::new(Semaphore::new(limits.connections));
     let common = Arc::new(common);
@@ -59,13 +148,14 @@ pub(crate) async fn serve(
                 continue;
             }
         };
-        match Arc::clone(&slots).try_acquire_owned() {
-            Ok(slot) => {
+        let slot = Arc::clone(&slots).try_acquire_owned().ok();
+        match slot.and_then(|slot| Some((slot, addresses.enter(peer.ip())?))) {
+            Some(held) => {
                 let connection =
                     Connection { peer, routes: routes.clone(), common: Arc::clone(&common) };
-                tokio::spawn(connection.run(stream, slot, limits));
+                tokio::spawn(connection.run(stream, held, limits));
             }
-            Err(_full) => refuse(&stream, &common),
+            None => refuse(&stream, &common),
         }
     }
 }
@@ -92,17 +182,23 @@ struct Connection {
 }
 
 impl Connection {
-    async fn run(self, stream: TcpStream, slot: OwnedSemaphorePermit, limits: ServerLimits) {
+    async fn run(
+        self,
+        stream: TcpStream,
+        held: (OwnedSemaphorePermit, Place),
+        limits: ServerLimits,
+    ) {
         // Small replies must not wait for the acknowledgement of what was sent before.
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY");
         }
-        let socket = Socket::new(stream, &self.common);
+        let socket = Socket::new(stream, &self.common, limits.write_timeout);
         let service = service_fn(|request: hyper::Request<Incoming>| self.answer(request));
         let served = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(limits.head_timeout)
-            .max_buf_size(limits.head_bytes.max(8192))
+            .max_buf_size(limits.head_bytes.max(8192) + HEAD_ROOM_BYTES)
+            .max_headers(HEAD_LINES_MAX)
             .half_close(false)
             .serve_connection(TokioIo::new(socket), service)
             .with_upgrades()
@@ -110,7 +206,7 @@ impl Connection {
         if let Err(error) = served {
             tracing::debug!(%error, peer = %self.peer, "an HTTP connection failed");
         }
-        drop(slot);
+        drop(held);
     }
 
     async fn answer(
@@ -128,5 +224,27 @@ impl Connection {
             response.headers_mut().insert(name, value.clone());
         }
         Ok(response)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_of_an_address_are_counted_and_come_back() {
+        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+        let proxies = TrustedProxies::new(vec!["10.0.0.0/8".parse().unwrap()]);
+        let addresses = Addresses::new(Some(2), proxies);
+        let first = addresses.enter(ip("192.0.2.1")).unwrap();
+        let _second = addresses.enter(ip("::ffff:192.0.2.1")).unwrap();
+        assert!(addresses.enter(ip("192.0.2.1")).is_none());
+        let _other = addresses.enter(ip("192.0.2.2")).unwrap();
+        let proxied: Vec<_> = (0..9).map(|_| addresses.enter(ip("10.1.1.1")).unwrap()).collect();
+        drop((first, proxied));
+        addresses.set_max(None);
+        let many: Vec<_> = (0..9).map(|_| addresses.enter(ip("192.0.2.1")).unwrap()).collect();
+        drop(many);
+        assert_eq!(addresses.0.held.lock().unwrap().len(), 2);
     }
 }

@@ -5,15 +5,18 @@
 //! replaced on their way to the socket.
 
 use std::{
+    future::Future as _,
     io,
     pin::Pin,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use http::{HeaderMap, header};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
+    time::{Instant, Sleep},
 };
 
 /// The library's own replies are shorter.
@@ -24,15 +27,32 @@ pub(super) struct Socket {
     stream: TcpStream,
     /// The name and version that every reply carries.
     server: String,
+    write_timeout: Duration,
+    /// There while the client takes nothing: when it will have had its time.
+    stalled: Option<Pin<Box<Sleep>>>,
 }
 
 impl Socket {
-    pub(super) fn new(stream: TcpStream, common: &HeaderMap) -> Self {
-        Self { stream, server: server_name(common).to_owned() }
+    pub(super) fn new(stream: TcpStream, common: &HeaderMap, write_timeout: Duration) -> Self {
+        let server = server_name(common).to_owned();
+        Self { stream, server, write_timeout, stalled: None }
     }
 
     pub(super) fn into_stream(self) -> TcpStream {
         self.stream
+    }
+
+    fn poll_send(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(sent) = Pin::new(&mut self.stream).poll_write(cx, bytes) {
+            self.stalled = None;
+            return Poll::Ready(sent);
+        }
+        let timeout = self.write_timeout;
+        let stalled = self
+            .stalled
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(Instant::now() + timeout)));
+        ready!(stalled.as_mut().poll(cx));
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client takes no reply")))
     }
 
     /// What to send in place of these bytes, if they are a bare reply.
@@ -93,11 +113,9 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let Some(reply) = self.replacement(buf) else {
-            return Pin::new(&mut self.stream).poll_write(cx, buf);
-        };
+        let Some(reply) = self.replacement(buf) else { return self.poll_send(cx, buf) };
         // The last thing that is sent: if there is no room for all of it, the close says the rest.
-        let _ = ready!(Pin::new(&mut self.stream).poll_write(cx, reply.as_bytes()))?;
+        let _ = ready!(self.poll_send(cx, reply.as_bytes()))?;
         Poll::Ready(Ok(buf.len()))
     }
 

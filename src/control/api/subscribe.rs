@@ -3,7 +3,6 @@
 use axum::{
     body::Body,
     extract::{Request, State},
-    http::Extensions,
     response::Response,
 };
 use http::{HeaderMap, Method, StatusCode, header};
@@ -13,13 +12,18 @@ use tungstenite::handshake::server::create_response_with_body;
 
 use super::{
     Shared,
-    reply::{ApiError, ApiResult},
+    client::{self, Client},
+    consumer::TooMany,
+    reply::ApiError,
     server::Peer,
     socket::Socket,
 };
 
 /// `GET /xrpc/com.atproto.sync.subscribeRepos?cursor=`.
-pub(crate) async fn subscribe_repos(State(shared): State<Shared>, request: Request) -> ApiResult {
+pub(crate) async fn subscribe_repos(
+    State(shared): State<Shared>,
+    request: Request,
+) -> Result<Response, ApiError> {
     // The router sends HEAD here as well; a stream has no head of its own.
     if request.method() != Method::GET {
         return Err(ApiError::new(
@@ -36,19 +40,17 @@ pub(crate) async fn subscribe_repos(State(shared): State<Shared>, request: Reque
     accept(&shared, request, cursor)
 }
 
-fn accept(shared: &Shared, mut request: Request, cursor: Option<u64>) -> ApiResult {
+fn accept(
+    shared: &Shared,
+    mut request: Request,
+    cursor: Option<u64>,
+) -> Result<Response, ApiError> {
     let response: Response = create_response_with_body(&request, Body::empty)
         .map_err(|error| ApiError::invalid(format!("not a WebSocket handshake: {error}")))?;
-    let peer = peer(request.extensions())?;
-    let now = crate::unix_now();
-    let Some((id, shard)) = shared.consumers.add(peer, request.headers(), cursor, now) else {
-        return Err(ApiError::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "TooManyConsumers",
-            "this relay serves as many consumers as it may; try again later or elsewhere",
-        )
-        .retry_after(60));
-    };
+    let Client(client) = client::of(shared, request.extensions(), request.headers())?;
+    let Peer(peer) = *request.extensions().get::<Peer>().ok_or_else(ApiError::internal)?;
+    let added = shared.consumers.add(client, request.headers(), cursor, crate::unix_now());
+    let (id, shard) = added.map_err(too_many)?;
     let upgrade = hyper::upgrade::on(&mut request);
     let shared = shared.clone();
     tokio::spawn(async move {
@@ -89,14 +91,18 @@ fn hand_over(
     }
 }
 
-fn peer(extensions: &Extensions) -> Result<std::net::SocketAddr, ApiError> {
-    extensions.get::<Peer>().map(|peer| peer.0).ok_or_else(|| {
-        ApiError::new(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "InternalServerError",
-            "the connection has no address",
-        )
-    })
+fn too_many(which: TooMany) -> ApiError {
+    let (status, message) = match which {
+        TooMany::All => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "this relay serves as many consumers as it may; try again later or elsewhere",
+        ),
+        TooMany::OfAddress => (
+            StatusCode::TOO_MANY_REQUESTS,
+            "as many consumers as may be are connected from this address",
+        ),
+    };
+    ApiError::new(status, "TooManyConsumers", message).retry_after(60)
 }
 
 fn not_ready() -> ApiError {

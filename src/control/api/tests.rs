@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Mutex, time::Duration};
 
-use ports::{HostId, LogHealth, LogStats, LogWindow, ShardCommand, ShardId};
+use ports::{HostId, LogBounds, LogHealth, LogStats, LogWindow, RelaySeq, ShardCommand, ShardId};
 use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -25,18 +25,33 @@ struct Fixture {
 }
 
 /// A log that is well, or has a fault.
-#[derive(Default)]
-struct FakeLog(Mutex<Option<Arc<String>>>);
+struct FakeLog {
+    fault: Mutex<Option<Arc<String>>>,
+    window: Mutex<LogWindow>,
+}
+
+impl Default for FakeLog {
+    fn default() -> Self {
+        let window = LogWindow { age: Duration::from_hours(72), bytes: None };
+        Self { fault: Mutex::default(), window: Mutex::new(window) }
+    }
+}
 
 impl LogControl for FakeLog {
-    fn window(&self) -> LogWindow {
-        LogWindow { age: Duration::from_hours(72), bytes: None }
+    fn bounds(&self) -> LogBounds {
+        LogBounds { oldest: None, newest: RelaySeq(0), synced: RelaySeq(0), bytes: 0 }
     }
 
-    fn set_window(&self, _window: LogWindow) {}
+    fn window(&self) -> LogWindow {
+        *self.window.lock().unwrap()
+    }
+
+    fn set_window(&self, window: LogWindow) {
+        *self.window.lock().unwrap() = window;
+    }
 
     fn health(&self) -> LogHealth {
-        let why = self.0.lock().unwrap().clone();
+        let why = self.fault.lock().unwrap().clone();
         let stats = LogStats::default();
         LogHealth { writable: why.is_none(), why, free_bytes: Some(1), stats }
     }
@@ -61,11 +76,21 @@ async fn fixture_with(limits: ServerLimits, consumers_max: usize) -> Fixture {
     let config = HostsConfig { dials_max: 0, ..HostsConfig::default() };
     let hosts =
         Hosts::start(config, store.clone(), dialer, [].into(), shards.clone()).await.unwrap();
-    let consumers = Consumers::new(consumers_max, 2);
-    let keys = AdminKeys::new(["secret".to_owned()]);
+    let consumers = Consumers::new(ConsumerLimits { all: consumers_max, per_address: None }, 2);
     let log = Arc::new(FakeLog::default());
-    let shared =
-        Shared::new(Parts { store, hosts, consumers, shards, keys, log: Arc::clone(&log) as _ });
+    let shared = Shared::new(Parts {
+        accounts: Accounts::new(store.clone(), shards.clone()),
+        store,
+        hosts,
+        consumers,
+        shards,
+        keys: AdminKeys::new(["secret".to_owned()]),
+        failures: Failures::default(),
+        proxies: TrustedProxies::default(),
+        addresses: Addresses::new(limits.connections_per_address, TrustedProxies::default()),
+        log: Arc::clone(&log) as _,
+        tallies: ShardTallies::new(2),
+    });
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let server = HeaderValue::from_static("relayered/0 (atproto-relay)");
@@ -167,6 +192,15 @@ async fn errors_are_xrpc_json() {
         ("GET", "/xrpc/com.atproto.sync.getRepoStatus?did=did:plc:x", 404, "RepoNotFound"),
         ("POST", "/xrpc/com.atproto.sync.requestCrawl", 400, "InvalidRequest"),
         ("GET", "/xrpc/%00", 501, "MethodNotImplemented"),
+        ("GET", "/xrpc/com.atproto.sync.getRepo?did=did:plc:x", 404, "RepoNotFound"),
+        ("GET", "/xrpc/com.atproto.sync.getRepo?did=did:plc:x&since=x", 400, "InvalidRequest"),
+        ("GET", "/xrpc/com.atproto.sync.getRecord?did=did:plc:x", 400, "InvalidRequest"),
+        ("GET", "/xrpc/com.atproto.sync.getBlob?did=did:plc:x&cid=x", 400, "InvalidRequest"),
+        ("GET", "/xrpc/com.atproto.sync.getBlocks?did=did:plc:x", 400, "InvalidRequest"),
+        ("GET", "/xrpc/com.atproto.sync.getHead?did=did:plc:x", 400, "HeadNotFound"),
+        ("GET", "/xrpc/com.atproto.sync.notifyOfUpdate", 405, "MethodNotAllowed"),
+        ("POST", "/xrpc/com.atproto.sync.notifyOfUpdate", 400, "InvalidRequest"),
+        ("GET", "/xrpc/", 404, "NotFound"),
     ] {
         let reply = call(&fixture, method, path, "", "").await;
         assert_eq!(reply.error(), (status, name.to_owned()), "{method} {path}");
@@ -178,13 +212,13 @@ async fn errors_are_xrpc_json() {
 async fn health_follows_the_stage_and_the_store() {
     let fixture = fixture().await;
     assert_eq!(get(&fixture, "/xrpc/_health").await.json()["status"], "ok");
-    *fixture.log.0.lock().unwrap() = Some(Arc::new("write to /log: no space left".into()));
+    *fixture.log.fault.lock().unwrap() = Some(Arc::new("write to /log: no space left".into()));
     for path in ["/_health", "/xrpc/_health"] {
         let reply = get(&fixture, path).await;
         assert_eq!(reply.status, 503);
         assert!(reply.json()["message"].as_str().unwrap().contains("no space left"));
     }
-    *fixture.log.0.lock().unwrap() = None;
+    *fixture.log.fault.lock().unwrap() = None;
     fixture.shared.set_stopping();
     assert_eq!(get(&fixture, "/xrpc/_health").await.status, 503);
     assert_eq!(get(&fixture, SUBSCRIBE).await.status, 503);
@@ -300,7 +334,7 @@ async fn two_requests_in_one_packet_get_two_replies() {
 #[tokio::test]
 async fn heads_that_cannot_be_read_are_answered_like_all_others() {
     let fixture = fixture().await;
-    let many = format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(150));
+    let many = format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(300));
     for (request, status, error) in [
         (&b"GARBAGE\r\n\r\n"[..], 400, "InvalidRequest"),
         (b"GET / HTTP/9.9\r\n\r\n", 400, "InvalidRequest"),
@@ -391,10 +425,21 @@ async fn accounts_are_listed_with_their_status() {
     let status = get(&fixture, "/xrpc/com.atproto.sync.getRepoStatus?did=did:plc:abc").await.json();
     assert_eq!((&status["active"], status.get("rev")), (&true.into(), None));
     assert_eq!(state.host, HostId(1));
-    let reply = get(&fixture, "/xrpc/com.atproto.sync.getRepo?did=did:plc:abc&since=x").await;
-    assert_eq!(reply.status, 302);
-    let location = "https://a.example.com/xrpc/com.atproto.sync.getRepo?did=did:plc:abc&since=x";
-    assert!(reply.head.contains(location), "{}", reply.head);
+    let cid = "bafyreie5737gdxlw5i64vzichcalba3z2v5n6icifvx5xytvske7mr3hpm";
+    for rest in [
+        "getRepo?did=did:plc:abc&since=3jzfcijpj2z2a".to_owned(),
+        "getCheckout?did=did:plc:abc".to_owned(),
+        "getRecord?did=did:plc:abc&collection=app.bsky.feed.post&rkey=self".to_owned(),
+        format!("getBlocks?did=did:plc:abc&cids={cid}&cids={cid}"),
+        format!("getBlob?did=did:plc:abc&cid={cid}"),
+        "listBlobs?did=did:plc:abc&limit=5&cursor=whatever".to_owned(),
+    ] {
+        let path = format!("/xrpc/com.atproto.sync.{rest}");
+        let reply = get(&fixture, &path).await;
+        assert_eq!(reply.status, 302, "{path} {}", reply.body);
+        let location = format!("location: https://a.example.com{path}\r\n");
+        assert!(reply.head.contains(&location), "{}", reply.head);
+    }
     let repos = get(&fixture, "/xrpc/com.atproto.sync.listRepos").await.json();
     assert_eq!(repos, serde_json::json!({ "repos": [] }));
 }
@@ -433,7 +478,7 @@ async fn admin_settings_of_hosts_and_crawls_are_kept() {
     assert_eq!(enabled, serde_json::json!({ "enabled": false }));
     let limit = call(&fixture, "GET", "/admin/subs/perDayLimit", BEARER, "").await.json();
     assert_eq!(limit, serde_json::json!({ "limit": 7 }));
-    let setting = fixture.shared.store.setting(CRAWL_ENABLED).await.unwrap();
+    let setting = fixture.shared.store.setting("crawl_enabled").await.unwrap();
     assert_eq!(setting.as_deref(), Some("false"));
     let crawl = r#"{"hostname":"a.example.com"}"#;
     let reply = post("/xrpc/com.atproto.sync.requestCrawl", crawl).await;
@@ -459,4 +504,146 @@ async fn admin_settings_of_hosts_and_crawls_are_kept() {
     assert_eq!(kill.error().0, 400);
     let connected = call(&fixture, "GET", "/admin/subs/getUpstreamConns", BEARER, "").await;
     assert_eq!(connected.body, "[]");
+}
+
+#[tokio::test]
+async fn connections_of_one_address_are_limited() {
+    let limits = ServerLimits { connections_per_address: Some(1), ..ServerLimits::default() };
+    let fixture = fixture_with(limits, 10).await;
+    let mut held = TcpStream::connect(fixture.address).await.unwrap();
+    held.write_all(b"GET /_health HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    let mut first = [0; 12];
+    held.read_exact(&mut first).await.unwrap();
+    assert_eq!(exchange(fixture.address, &[]).await.status, 503);
+    fixture.shared.addresses.set_max(None);
+    assert_eq!(get(&fixture, "/_health").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_connection_without_requests_is_closed() {
+    let limits =
+        ServerLimits { head_timeout: Duration::from_millis(50), ..ServerLimits::default() };
+    let fixture = fixture_with(limits, 10).await;
+    let reply = exchange(fixture.address, &[b"GET /_health HTTP/1.1\r\nHost: x\r\n\r\n"]).await;
+    assert_eq!(reply.status, 200);
+}
+
+#[tokio::test]
+async fn a_client_that_takes_no_reply_is_closed() {
+    let limits =
+        ServerLimits { write_timeout: Duration::from_millis(50), ..ServerLimits::default() };
+    let fixture = fixture_with(limits, 10).await;
+    let mut stream = TcpStream::connect(fixture.address).await.unwrap();
+    // Replies without end, of which none is read: at last the server gives up the connection.
+    let request = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n".repeat(100);
+    while stream.write_all(&request).await.is_ok() {}
+}
+
+#[tokio::test]
+async fn heads_of_sixteen_kibibytes_are_read() {
+    let fixture = fixture().await;
+    let request = |bytes: usize| {
+        let start = "GET /_health HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX: ";
+        format!("{start}{}\r\n\r\n", "y".repeat(bytes - start.len() - 4))
+    };
+    let fits = request(16 * 1024);
+    assert_eq!(fits.len(), 16 * 1024);
+    assert_eq!(exchange(fixture.address, &[fits.as_bytes()]).await.status, 200);
+    let halves = fits.as_bytes().split_at(9000);
+    assert_eq!(exchange(fixture.address, &[halves.0, halves.1]).await.status, 200);
+    let lines = format!(
+        "GET /_health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{}\r\n",
+        "a: b\r\n".repeat(200)
+    );
+    assert_eq!(exchange(fixture.address, &[lines.as_bytes()]).await.status, 200);
+    let reply = exchange(fixture.address, &[request(20 * 1024).as_bytes()]).await;
+    assert_eq!(reply.error(), (431, "RequestTooLarge".to_owned()), "{}", reply.head);
+}
+
+#[tokio::test]
+async fn who_sends_wrong_keys_has_to_wait() {
+    let fixture = fixture().await;
+    let ask = async |header: &str| call(&fixture, "GET", "/admin/pds/list", header, "").await;
+    for _ in 0..40 {
+        assert_eq!(ask("").await.status, 401);
+    }
+    let mut statuses = Vec::new();
+    for _ in 0..40 {
+        statuses.push(ask("Authorization: Bearer wrong\r\n").await.status);
+    }
+    assert_eq!((statuses[0], statuses[39]), (401, 429), "{statuses:?}");
+    let reply = ask(BEARER).await;
+    assert_eq!(reply.error(), (429, "RateLimitExceeded".to_owned()));
+    assert!(reply.head.to_ascii_lowercase().contains("retry-after: "), "{}", reply.head);
+}
+
+#[tokio::test]
+async fn settings_hold_at_once_and_after_a_restart() {
+    let fixture = fixture().await;
+    let post = async |body: &str| call(&fixture, "POST", "/admin/settings", BEARER, body).await;
+    let read = async || call(&fixture, "GET", "/admin/settings", BEARER, "").await.json();
+    let before = read().await;
+    assert_eq!(before["replay_window_seconds"], 72 * 3600);
+    assert_eq!(before["strictness"], "strict");
+    for wrong in [
+        "{}",
+        r#"{"strictness":"loose"}"#,
+        r#"{"replay_window_seconds":5}"#,
+        r#"{"max_consumers":-1}"#,
+    ] {
+        assert_eq!(post(wrong).await.error(), (400, "InvalidRequest".to_owned()), "{wrong}");
+    }
+    assert_eq!(read().await, before);
+    let all = serde_json::json!({
+        "crawl_enabled": false, "new_hosts_per_day": 3, "strictness": "lenient",
+        "replay_window_seconds": 3600, "replay_bytes": 1000, "max_consumers": 7,
+        "max_consumers_per_address": 2, "max_connections_per_address": 50,
+    });
+    assert_eq!(post(&all.to_string()).await.status, 200);
+    assert_eq!(read().await, all);
+    assert_eq!(post(r#"{"replay_bytes":0}"#).await.status, 200);
+    // What a new process does with the same database.
+    fixture.shared.consumers.set_limits(ConsumerLimits { all: 10, per_address: None });
+    fixture.shared.hosts.set_crawl(Some(true), Some(50)).await.unwrap();
+    restore_settings(&fixture.shared).await.unwrap();
+    let mut expected = all;
+    expected["replay_bytes"] = 0.into();
+    assert_eq!(read().await, expected);
+}
+
+#[tokio::test]
+async fn the_document_names_the_routes_and_their_keys() {
+    let fixture = fixture().await;
+    let document = get(&fixture, "/openapi.json").await.json();
+    assert_eq!(document["openapi"], "3.1.0");
+    let crawl = &document["paths"]["/admin/pds/requestCrawl"]["post"];
+    assert_eq!(crawl["security"][0], serde_json::json!({ "bearer": [] }));
+    let list = &document["paths"]["/xrpc/com.atproto.sync.listHosts"]["get"];
+    assert!(list.get("security").is_none());
+    assert!(list["responses"].get("default").is_some());
+    assert!(get(&fixture, "/").await.body.contains("/openapi.json"));
+    // What it names is there.
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for method in item.as_object().unwrap().keys() {
+            let method = method.to_ascii_uppercase();
+            let status = call(&fixture, &method, path, BEARER, "").await.status;
+            assert!(![0, 404, 405, 501].contains(&status), "{method} {path}: {status}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_relay_without_mirror_says_so() {
+    let fixture = fixture().await;
+    for (method, path) in [
+        ("POST", "/admin/repo/compactAll"),
+        ("POST", "/admin/repo/compact?did=did:plc:x&fast=true"),
+        ("POST", "/admin/repo/reset"),
+        ("POST", "/admin/repo/verify"),
+        ("GET", "/admin/pds/resync?host=a.example.com"),
+        ("POST", "/admin/pds/resync?host=a.example.com"),
+    ] {
+        let reply = call(&fixture, method, path, BEARER, "").await;
+        assert_eq!(reply.error(), (400, "MirrorDisabled".to_owned()), "{method} {path}");
+    }
 }

@@ -210,6 +210,9 @@ impl Driver {
                     new_hosts_per_day.unwrap_or(self.config.new_hosts_per_day);
                 let _ = reply.send((self.config.crawl_enabled, self.config.new_hosts_per_day));
             }
+            Command::SetDefaultStrictness { strictness, reply } => {
+                let _ = reply.send(self.registry.set_default_strictness(strictness));
+            }
             Command::Live { host, reply } => {
                 let _ = reply.send(self.registry.live(host, now));
             }

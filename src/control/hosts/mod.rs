@@ -146,6 +146,10 @@ enum Command {
         new_hosts_per_day: Option<u64>,
         reply: oneshot::Sender<(bool, u64)>,
     },
+    SetDefaultStrictness {
+        strictness: Option<Strictness>,
+        reply: oneshot::Sender<Strictness>,
+    },
     Live {
         host: HostId,
         reply: oneshot::Sender<Option<HostLive>>,
@@ -389,6 +393,18 @@ impl Hosts {
         new_hosts_per_day: Option<u64>,
     ) -> Result<(bool, u64), HostsError> {
         Ok(self.ask(|reply| Command::SetCrawl { enabled, new_hosts_per_day, reply }).await?)
+    }
+
+    /// How strictly hosts without a setting of their own are held to the protocol.
+    pub async fn default_strictness(&self) -> Result<Strictness, HostsError> {
+        Ok(self.ask(|reply| Command::SetDefaultStrictness { strictness: None, reply }).await?)
+    }
+
+    /// Sets it for the connections that stand and for all later ones.
+    pub async fn set_default_strictness(&self, strictness: Strictness) -> Result<(), HostsError> {
+        let strictness = Some(strictness);
+        self.ask(|reply| Command::SetDefaultStrictness { strictness, reply }).await?;
+        Ok(())
     }
 
     /// No more attempts to connect, for shutdown.

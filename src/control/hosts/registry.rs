@@ -441,6 +441,20 @@ impl Registry {
         }
     }
 
+    /// Sets the strictness of hosts without one of their own, if it is given; returns what holds.
+    pub(super) fn set_default_strictness(&mut self, strictness: Option<Strictness>) -> Strictness {
+        let before = self.config.strictness;
+        let Some(now) = strictness else { return before };
+        self.config.strictness = now;
+        for (id, entry) in &self.entries {
+            if entry.strictness(before) != entry.strictness(now) {
+                let command = ShardCommand::SetStrictness(*id, entry.strictness(now));
+                self.effects.push_back(Effect::Command(*id, command));
+            }
+        }
+        now
+    }
+
     /// The row as it is in the store after a change made by the operator.
     pub(super) fn handle_row(&mut self, row: HostRow, now: Instant) {
         let id = row.id;

@@ -10,7 +10,7 @@ mod tally;
 use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
 
 pub(crate) use self::page::{Page, routes};
-pub use self::tally::ShardTallies;
+pub use self::tally::{ShardTallies, Totals};
 
 /// Renders what has been counted.
 #[derive(Clone)]
@@ -77,6 +77,7 @@ fn describe_counters() {
         ),
         ("relayered_fanout_sent_bytes", "Bytes sent to consumers."),
         ("relayered_consumer_ends_total", "Consumers that went, by reason."),
+        ("relayered_api_wrong_keys_total", "Requests to /admin with a key that is none."),
         ("relayered_api_connections_refused_total", "HTTP connections refused for their number."),
         ("relayered_identity_lookups_total", "Account look-ups answered, by outcome."),
         ("relayered_signatures_batches_total", "Batches of signatures verified in lanes."),

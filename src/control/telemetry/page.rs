@@ -1,6 +1,6 @@
 //! `/metrics` on the second port.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use axum::{
     Router,
@@ -9,7 +9,7 @@ use axum::{
     routing::get,
 };
 use http::{StatusCode, header};
-use ports::{LogControl, LogHealth, LogTail};
+use ports::{LogBounds, LogControl, LogHealth};
 
 use super::{Recorder, ShardTallies, process};
 use crate::{
@@ -27,9 +27,7 @@ struct Sources {
     tallies: ShardTallies,
     hosts: Hosts,
     resolver: Resolver,
-    /// `LogTail` may be used by one thread at a time only.
-    log: Mutex<Box<dyn LogTail>>,
-    log_control: Arc<dyn LogControl>,
+    log: Arc<dyn LogControl>,
 }
 
 impl Page {
@@ -38,23 +36,15 @@ impl Page {
         tallies: ShardTallies,
         hosts: Hosts,
         resolver: Resolver,
-        log: Box<dyn LogTail>,
-        log_control: Arc<dyn LogControl>,
+        log: Arc<dyn LogControl>,
     ) -> Self {
-        let log = Mutex::new(log);
-        Self(Arc::new(Sources { recorder, tallies, hosts, resolver, log, log_control }))
+        Self(Arc::new(Sources { recorder, tallies, hosts, resolver, log }))
     }
 
     async fn render(&self) -> String {
         self.0.tallies.publish();
         process::publish();
-        let bounds = self.0.log.lock().unwrap_or_else(PoisonError::into_inner).bounds();
-        metrics::gauge!("relayered_log_oldest_seq")
-            .set(bounds.oldest.map_or(0.0, |seq| seq.0 as f64));
-        metrics::gauge!("relayered_log_newest_seq").set(bounds.newest.0 as f64);
-        metrics::gauge!("relayered_log_synced_seq").set(bounds.synced.0 as f64);
-        metrics::gauge!("relayered_log_size_bytes").set(bounds.bytes as f64);
-        publish_log(&self.0.log_control.health());
+        publish_log(self.0.log.bounds(), &self.0.log.health());
         match self.0.hosts.counts().await {
             Ok(counts) => publish_hosts(&counts),
             Err(error) => tracing::warn!(%error, "hosts could not be counted for /metrics"),
@@ -72,7 +62,11 @@ fn publish_hosts(counts: &HostCounts) {
     metrics::gauge!("relayered_hosts_dialing_count").set(counts.dialing as f64);
 }
 
-fn publish_log(health: &LogHealth) {
+fn publish_log(bounds: LogBounds, health: &LogHealth) {
+    metrics::gauge!("relayered_log_oldest_seq").set(bounds.oldest.map_or(0.0, |seq| seq.0 as f64));
+    metrics::gauge!("relayered_log_newest_seq").set(bounds.newest.0 as f64);
+    metrics::gauge!("relayered_log_synced_seq").set(bounds.synced.0 as f64);
+    metrics::gauge!("relayered_log_size_bytes").set(bounds.bytes as f64);
     metrics::gauge!("relayered_log_writable_count").set(f64::from(u8::from(health.writable)));
     if let Some(bytes) = health.free_bytes {
         metrics::gauge!("relayered_log_free_bytes").set(bytes as f64);

@@ -19,6 +19,19 @@ struct Inner {
     sent_bytes: Handle,
     /// What each shard holds as of its last report.
     held: Mutex<Vec<Held>>,
+    counted: Mutex<Totals>,
+}
+
+/// Sums over all shards: of what was counted since the start, and of what is held now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    pub received: u64,
+    pub forwarded: u64,
+    pub refused: u64,
+    pub received_bytes: u64,
+    pub sent_bytes: u64,
+    pub accounts: u64,
+    pub parked: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -59,6 +72,7 @@ impl ShardTallies {
             received_bytes: Handle(metrics::counter!("relayered_upstream_received_bytes")),
             sent_bytes: Handle(metrics::counter!("relayered_fanout_sent_bytes")),
             held: Mutex::new(vec![Held::default(); usize::from(shards)]),
+            counted: Mutex::default(),
         }))
     }
 
@@ -76,6 +90,7 @@ impl ShardTallies {
         add(&self.0.remarks, &tally.remarks);
         self.0.received_bytes.0.increment(tally.received_bytes);
         self.0.sent_bytes.0.increment(tally.sent_bytes);
+        self.count(tally);
         let mut held = self.0.held.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(held) = held.get_mut(usize::from(shard.0)) {
             *held = Held {
@@ -84,6 +99,25 @@ impl ShardTallies {
                 consumers: tally.consumers,
                 hosts: tally.hosts,
             };
+        }
+    }
+
+    fn count(&self, tally: &Tally) {
+        let mut counted = self.0.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        counted.received += tally.received.iter().sum::<u64>();
+        counted.forwarded += tally.forwarded.iter().sum::<u64>();
+        counted.refused += tally.refused.iter().sum::<u64>();
+        counted.received_bytes += tally.received_bytes;
+        counted.sent_bytes += tally.sent_bytes;
+    }
+
+    pub(crate) fn totals(&self) -> Totals {
+        let counted = *self.0.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = self.0.held.lock().unwrap_or_else(PoisonError::into_inner);
+        Totals {
+            accounts: held.iter().map(|held| held.accounts).sum(),
+            parked: held.iter().map(|held| held.parked).sum(),
+            ..counted
         }
     }
 
@@ -117,6 +151,8 @@ mod tests {
             tallies.handle_tally(ShardId(1), &tally);
             tallies.handle_tally(ShardId(1), &tally);
             tallies.publish();
+            let totals = tallies.totals();
+            assert_eq!((totals.refused, totals.forwarded, totals.accounts), (9, 6, 10));
         });
         let page = handle.render();
         for line in [

@@ -27,6 +27,12 @@ pub(crate) struct Flags {
     pub(crate) admin_key: Vec<String>,
     #[argh(option, description = "consumers at most")]
     pub(crate) max_consumers: Option<String>,
+    #[argh(option, description = "consumers of one address at most")]
+    pub(crate) max_consumers_per_address: Option<String>,
+    #[argh(option, description = "connections of one address at most")]
+    pub(crate) max_connections_per_address: Option<String>,
+    #[argh(option, description = "proxies that are believed")]
+    pub(crate) trusted_proxies: Vec<String>,
     #[argh(option, description = "directory of all data")]
     pub(crate) data_dir: Option<String>,
     #[argh(option, description = "database")]

@@ -79,6 +79,29 @@ pub(crate) const GROUPS: &[Group] = &[
                 "10000",
                 "Connected consumers at most; those beyond are told to try later."
             ),
+            flag!(
+                "max-consumers-per-address",
+                ["RELAY_MAX_CONSUMERS_PER_ADDRESS"],
+                Value("N"),
+                "0",
+                "Connected consumers of one client address (or IPv6 /64) at most; 0 is no limit."
+            ),
+            flag!(
+                "max-connections-per-address",
+                ["RELAY_MAX_CONNECTIONS_PER_ADDRESS"],
+                Value("N"),
+                "1024",
+                "HTTP connections from one address (or IPv6 /64) at most; 0 is no limit. Consumers \
+                 and trusted proxies do not count."
+            ),
+            flag!(
+                "trusted-proxies",
+                ["RELAY_TRUSTED_PROXIES"],
+                List("CIDR"),
+                "none",
+                "Networks of reverse proxies whose X-Forwarded-For (or Forwarded) tells the \
+                 client's address. Others are not believed."
+            ),
         ],
     },
     Group {

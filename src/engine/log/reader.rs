@@ -139,6 +139,10 @@ impl LogReader {
 }
 
 impl LogControl for LogReader {
+    fn bounds(&self) -> LogBounds {
+        self.bounds()
+    }
+
     fn window(&self) -> LogWindow {
         let bytes = self.shared.window_bytes.load(Ordering::Relaxed);
         LogWindow {
