@@ -9,7 +9,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use harness::{ADMIN_KEY, FakePds, FakePlc, Relay, corpus::Corpus, eventually, http};
+use harness::{ADMIN_KEY, Consumer, FakePds, FakePlc, Relay, corpus::Corpus, eventually, http};
 use serde_json::{Value, json};
 
 struct Said {
@@ -86,11 +86,77 @@ fn hosts_are_added_from_a_file_and_operated() {
     assert_eq!(lines.len(), 2, "{banned}");
     assert!(lines[0].starts_with("HOST") && lines[1].starts_with(&name), "{banned}");
     assert!(admin(&relay, &["host", "list", "-q", "no-such"]).contains("(none)"));
+    let detail = admin(&relay, &["host", "detail", &name]);
+    assert!(detail.contains("Blocked") && detail.contains(&name), "{detail}");
     admin(&relay, &["host", "unblock", &name]);
     hosts[0].wait_for_connection(2);
+    admin(&relay, &["host", "reset-cursor", &name, "--cursor", "0"]);
+    hosts[0].wait_for_connection(3);
+    admin(&relay, &["host", "strictness", &name, "lenient"]);
+    assert_eq!(admin_json(&relay, &["host", "detail", &name])["Strictness"], "lenient");
     eventually("the host to be connected", || {
         (try_admin(&relay, &["host", "disconnect", &name]).code == 0).then_some(())
     });
+}
+
+#[test]
+fn domains_settings_and_consumers() {
+    let relay = Relay::start(&FakePlc::start(), &[]);
+    admin(&relay, &["domain", "ban", "evil.example"]);
+    assert_eq!(admin(&relay, &["domain", "list"]), "evil.example\n");
+    let again = try_admin(&relay, &["domain", "ban", "evil.example"]);
+    assert_eq!(again.code, 2);
+    assert!(again.err.contains("banned already"), "{}", again.err);
+    admin(&relay, &["domain", "unban", "evil.example"]);
+    assert_eq!(admin_json(&relay, &["domain", "list"]), json!({ "banned_domains": [] }));
+
+    admin(&relay, &["trusted-domain", "add", "*.good.example"]);
+    assert!(admin(&relay, &["trusted-domain", "list"]).contains("*.good.example"));
+    admin(&relay, &["trusted-domain", "remove", "*.good.example"]);
+    assert!(!admin(&relay, &["trusted-domain", "list"]).contains("*.good.example"));
+
+    admin(&relay, &["settings", "set", "new_hosts_per_day=9", "crawl_enabled=false"]);
+    let settings = admin(&relay, &["settings", "show"]);
+    assert!(settings.contains("new_hosts_per_day") && settings.contains('9'), "{settings}");
+    assert_eq!(relay.admin("GET", "/admin/subs/perDayLimit", "").json(), json!({ "limit": 9 }));
+    assert_eq!(try_admin(&relay, &["settings", "set", "nonsense"]).code, 64);
+
+    let consumer = Consumer::connect(relay.api, None);
+    let id = eventually("the consumer to be listed", || {
+        admin_json(&relay, &["consumers", "list"])[0]["id"].as_u64()
+    });
+    assert!(admin(&relay, &["consumers", "list"]).starts_with("ID"));
+    admin(&relay, &["consumers", "kick", &id.to_string()]);
+    consumer.wait_for_end();
+    assert_eq!(try_admin(&relay, &["consumers", "kick", "999999"]).code, 2);
+
+    let audit = admin_json(&relay, &["audit", "--limit", "1000"]).to_string();
+    for action in ["banDomain", "unbanDomain", "consumers/kick"] {
+        assert!(audit.contains(action), "{action} in {audit}");
+    }
+}
+
+#[test]
+fn accounts_are_taken_down_and_back() {
+    let corpus = Corpus::load();
+    let (plc, hosts) = corpus.network();
+    let relay = Relay::start(&plc, &["--trusted-domains", "*"]);
+    relay.add_host(&hosts[0]);
+    hosts[0].push_all(corpus.hosts[0].iter().cloned());
+    let frames = Consumer::connect(relay.api, Some(0)).wait_for(corpus.hosts[0].len());
+    let did = harness::consumer::event(&frames[0]).did.to_owned();
+    assert_eq!(admin(&relay, &["account", "list"]), "");
+    admin(&relay, &["account", "takedown", &did]);
+    assert_eq!(admin(&relay, &["account", "list"]), format!("{did}\n"));
+    assert!(admin(&relay, &["account", "status", &did]).contains("takendown"));
+    admin(&relay, &["account", "reverse", &did]);
+    assert_eq!(admin(&relay, &["account", "list"]), "");
+
+    let unknown = "did:plc:aaaaaaaaaaaaaaaaaaaaaaaa";
+    assert_eq!(try_admin(&relay, &["account", "takedown", unknown]).code, 2);
+    admin(&relay, &["account", "takedown", "--force", unknown]);
+    assert_eq!(admin(&relay, &["account", "list"]), format!("{unknown}\n"));
+    assert!(!admin(&relay, &["explain", &did]).is_empty());
 }
 
 #[test]

@@ -148,6 +148,7 @@ pub async fn run(
         proxies: config.proxies,
         log: Arc::clone(&log_control),
         tallies: tallies.clone(),
+        siblings,
     });
     api::restore_settings(&shared).await?;
     let mut servers = JoinSet::new();

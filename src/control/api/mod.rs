@@ -12,6 +12,7 @@ mod explain;
 mod input;
 mod openapi;
 mod page;
+mod passing_on;
 mod reply;
 pub(crate) mod server;
 mod socket;
@@ -45,7 +46,8 @@ pub use self::{
 };
 use self::{reply::ApiError, subscribe::subscribe_repos};
 use crate::{
-    accounts::Accounts, hosts::Hosts, link::Shards, store::Store, telemetry::ShardTallies,
+    accounts::Accounts, hosts::Hosts, link::Shards, siblings::Siblings, store::Store,
+    telemetry::ShardTallies,
 };
 
 /// What handlers work with. Clones share it.
@@ -71,6 +73,7 @@ pub(crate) struct Parts {
     pub(crate) addresses: Addresses,
     pub(crate) log: Arc<dyn LogControl>,
     pub(crate) tallies: ShardTallies,
+    pub(crate) siblings: Siblings,
 }
 
 impl std::fmt::Debug for Inner {
@@ -117,11 +120,16 @@ pub(crate) async fn serve(
 fn routes(shared: Shared) -> Router {
     let auth = middleware::from_fn_with_state(shared.clone(), auth::require_key);
     let notes = middleware::from_fn_with_state(shared.clone(), admin::note_changes);
+    let siblings = middleware::from_fn_with_state(shared.clone(), passing_on::pass_on);
     let (admin, admin_paths) = admin::routes().split_for_parts();
-    let admin =
-        admin.route("/admin/{*path}", axum::routing::any(not_found)).layer(notes).layer(auth);
+    let admin = admin
+        .layer(siblings.clone())
+        .route("/admin/{*path}", axum::routing::any(not_found))
+        .layer(notes)
+        .layer(auth);
     let public = xrpc::routes().routes(routes!(explain::explain));
     let (public, mut document) = public.split_for_parts();
+    let public = public.layer(siblings);
     document.merge(admin_paths);
     let document: Arc<str> = openapi::finish(document).into();
     Router::new()

@@ -14,6 +14,7 @@ use super::*;
 use crate::{
     dial::{DialConfig, DialPolicy, Dialer},
     hosts::HostsConfig,
+    siblings::{Siblings, SiblingsConfig},
     store::{DatabaseUrl, NewHost},
 };
 
@@ -78,7 +79,10 @@ async fn fixture_with(limits: ServerLimits, consumers_max: usize) -> Fixture {
         Hosts::start(config, store.clone(), dialer, [].into(), shards.clone()).await.unwrap();
     let consumers = Consumers::new(ConsumerLimits { all: consumers_max, per_address: None }, 2);
     let log = Arc::new(FakeLog::default());
+    let none = SiblingsConfig::new([], None);
+    let siblings = Siblings::start(none, store.clone()).await.unwrap();
     let shared = Shared::new(Parts {
+        siblings,
         accounts: Accounts::new(store.clone(), shards.clone()),
         store,
         hosts,

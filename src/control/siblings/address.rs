@@ -17,13 +17,14 @@ impl SiblingAddress {
     /// before the host as in `https://admin:KEY@relay.example.com`.
     pub fn parse(text: &str) -> Result<Self, String> {
         let wrong = |problem: &str| Err(format!("{}: {problem}", without_secret(text)));
-        let text = text.trim().trim_end_matches('/');
+        let text = text.trim();
+        let text = text.strip_suffix('/').unwrap_or(text);
         let local = text.starts_with("localhost:");
-        let url = match text.contains(":/") {
-            true => text.to_owned(),
-            false => format!("{}://{text}", if local { "http" } else { "https" }),
-        };
-        let Ok(url) = Url::parse(&url) else { return wrong("is not a host name or URL") };
+        let scheme = if local { "http" } else { "https" };
+        let url = if text.contains(":/") { text.to_owned() } else { format!("{scheme}://{text}") };
+        // The parser would step over slashes before a name.
+        let parsed = if text.starts_with('/') { None } else { Url::parse(&url).ok() };
+        let Some(url) = parsed else { return wrong("is not a host name or URL") };
         if !matches!(url.scheme(), "http" | "https") {
             return wrong("a sibling is reached by https:// or http://");
         }

@@ -63,21 +63,25 @@ fn said(body: &[u8]) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn reply(status: u16, body: &str) -> Result<Fetched, FetchError> {
+    fn reply(status: u16, body: &str) -> Fetched {
         let retry_after = (status == 429).then(|| Duration::from_secs(7));
-        Ok(Fetched { status, body: body.into(), server: None, retry_after })
+        Fetched { status, body: body.into(), server: None, retry_after }
+    }
+
+    fn judged(kind: Kind, reply: Fetched) -> Outcome {
+        judge(kind, Ok(reply))
     }
 
     #[test]
     fn what_a_relay_refuses_is_not_sent_again() {
         let body = r#"{"error":"DomainBanned","message":"it is banned already"}"#;
         let text = "HTTP 400: DomainBanned: it is banned already".to_owned();
-        assert_eq!(judge(Kind::Admin, reply(400, body)), Outcome::Refused(text));
+        assert_eq!(judged(Kind::Admin, reply(400, body)), Outcome::Refused(text));
         for status in [403, 404, 405, 501] {
-            let outcome = judge(Kind::Admin, reply(status, r#"{"error":"X"}"#));
+            let outcome = judged(Kind::Admin, reply(status, r#"{"error":"X"}"#));
             assert_eq!(outcome, Outcome::Refused(format!("HTTP {status}: X")));
         }
-        assert_eq!(judge(Kind::Admin, reply(200, "")), Outcome::Delivered);
+        assert_eq!(judged(Kind::Admin, reply(200, "")), Outcome::Delivered);
     }
 
     #[test]
@@ -92,18 +96,18 @@ mod tests {
             (500, "{}"),
             (302, ""),
         ] {
-            assert!(failed(judge(Kind::Admin, reply(status, body))), "{status}");
+            assert!(failed(judged(Kind::Admin, reply(status, body))), "{status}");
         }
-        assert!(failed(judge(Kind::Admin, reply(401, r#"{"error":"AuthenticationRequired"}"#))));
+        assert!(failed(judged(Kind::Admin, reply(401, r#"{"error":"AuthenticationRequired"}"#))));
         assert!(failed(judge(Kind::Admin, Err(FetchError::Timeout))));
     }
 
     #[test]
     fn a_sibling_that_takes_no_more_hosts_holds_nothing_up() {
         let body = r#"{"error":"RateLimitExceeded","message":"no more"}"#;
-        let outcome = judge(Kind::Crawl, reply(429, body));
+        let outcome = judged(Kind::Crawl, reply(429, body));
         assert!(matches!(outcome, Outcome::Refused(_)), "{outcome:?}");
-        let outcome = judge(Kind::Admin, reply(429, body));
+        let outcome = judged(Kind::Admin, reply(429, body));
         let Outcome::Failed { retry_after, .. } = outcome else { panic!("{outcome:?}") };
         assert_eq!(retry_after, Some(Duration::from_secs(7)));
     }
@@ -111,7 +115,7 @@ mod tests {
     #[test]
     fn long_messages_are_cut() {
         let body = format!(r#"{{"error":"X","message":"{}"}}"#, "y".repeat(5000));
-        let Outcome::Refused(text) = judge(Kind::Admin, reply(400, &body)) else { panic!() };
+        let Outcome::Refused(text) = judged(Kind::Admin, reply(400, &body)) else { panic!() };
         assert!(text.len() < 250);
     }
 }

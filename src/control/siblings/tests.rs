@@ -91,7 +91,7 @@ async fn state_where(siblings: &Siblings, is: impl Fn(&SiblingState) -> bool) ->
 async fn changes_arrive_in_order_and_again_until_they_are_made() {
     let refusal = r#"{"error":"DomainBanned","message":"already"}"#;
     let (address, mut got) = sibling(&[(503, ""), (500, ""), (200, ""), (400, refusal)]).await;
-    let siblings = start(&[address.clone()], &store()).await;
+    let siblings = start(std::slice::from_ref(&address), &store()).await;
     for path in ["/one", "/two", "/three"] {
         siblings.pass_on(change(path, Kind::Admin), None).await.unwrap();
     }

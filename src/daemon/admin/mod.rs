@@ -116,7 +116,7 @@ impl Admin {
             }
             Topic::Explain(args) => {
                 let name = if args.subject.starts_with("did:") { "did" } else { "host" };
-                self.show("/admin/explain", &[(name, &args.subject)]).await
+                self.show("/explain", &[(name, &args.subject)]).await
             }
         }
     }

@@ -12,6 +12,7 @@ mod limits;
 mod mirror;
 mod record;
 mod settings;
+mod siblings;
 mod status;
 
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -48,6 +49,8 @@ pub(crate) fn routes() -> OpenApiRouter<Shared> {
         .routes(routes!(settings::per_day_limit))
         .routes(routes!(settings::set_per_day_limit))
         .routes(routes!(settings::get_settings, settings::set_settings))
+        .routes(routes!(siblings::list))
+        .routes(routes!(siblings::retry))
         .routes(routes!(audit::list))
         .routes(routes!(status::signatures))
         .routes(routes!(status::log))
