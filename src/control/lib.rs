@@ -15,6 +15,7 @@ pub mod dial;
 pub mod hosts;
 pub mod identity;
 mod link;
+mod notices;
 mod run;
 pub mod siblings;
 pub mod store;

@@ -24,6 +24,7 @@ use crate::{
     dial::{DialConfig, Dialer},
     hosts::{Hosts, HostsConfig, HostsError},
     identity::{IdentityConfig, Resolver},
+    notices::Notices,
     siblings::{Siblings, SiblingsConfig, SiblingsError},
     store::{Recovery, Store, StoreError},
     telemetry::{self, Page, Recorder, ShardTallies},
@@ -122,13 +123,14 @@ pub async fn run(
     let siblings = Siblings::start(config.siblings, store.clone()).await?;
     let consumers = Consumers::new(config.consumers, shards.count());
     let tallies = ShardTallies::new(shards.count());
+    let notices = Notices::start(store.clone());
     let dispatch = Dispatch {
         hosts: hosts.clone(),
         consumers: consumers.clone(),
         tallies: tallies.clone(),
         resolver: resolver.clone(),
         shards: shards.clone(),
-        store: store.clone(),
+        notices: notices.clone(),
     };
     let mut link = Link::new(commands, reports, bell, queue);
     let mut tasks = JoinSet::new();
@@ -166,6 +168,7 @@ pub async fn run(
     hosts.stop_dialing();
     wait_for(&mut stage, Stage::Ending).await;
     servers.shutdown().await;
+    notices.flush().await;
     hosts.flush().await?;
     match store.close().await {
         Err(error) if error.is_passing() => tracing::warn!(
@@ -191,7 +194,7 @@ struct Dispatch {
     tallies: ShardTallies,
     resolver: Resolver,
     shards: Shards,
-    store: Store,
+    notices: Notices,
 }
 
 impl Dispatch {
@@ -233,14 +236,8 @@ impl Dispatch {
             ShardReport::LocalSet { account, local } => {
                 tracing::debug!(account = account.0, ?local, "local status set");
             }
-            ShardReport::Collections(seen) => {
-                let store = self.store.clone();
-                tokio::spawn(async move {
-                    if let Err(error) = store.collections_add(seen).await {
-                        tracing::warn!(%error, "collections of accounts could not be noted");
-                    }
-                });
-            }
+            ShardReport::Noted(noted) => self.notices.upstream(noted),
+            ShardReport::Collections(found) => self.notices.collections(found),
         }
     }
 }

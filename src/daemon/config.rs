@@ -50,6 +50,7 @@ pub(crate) struct Config {
     pub(crate) replay_bytes: Option<u64>,
     pub(crate) segment_bytes: u64,
     pub(crate) log_memory_bytes: Option<u64>,
+    pub(crate) accounts_memory_bytes: u64,
     pub(crate) sync_interval: Duration,
     pub(crate) initial_seq: u64,
     pub(crate) trusted_domains: Vec<String>,
@@ -131,6 +132,10 @@ impl Config {
                 .as_deref()
                 .map(|text| size("log-memory", text))
                 .transpose()?,
+            accounts_memory_bytes: size(
+                "accounts-memory",
+                flags.accounts_memory.as_deref().unwrap_or("4GiB"),
+            )?,
             sync_interval: time(
                 "sync-interval",
                 flags.sync_interval.as_deref().unwrap_or("100ms"),

@@ -146,6 +146,7 @@ fn start_engine(config: &Config, store: &Store, bell: &Arc<Doorbell>) -> Result<
         let chunks = bytes / engine.log.chunk_bytes as u64;
         engine.log.chunks_in_memory = usize::try_from(chunks).unwrap_or(usize::MAX).max(2);
     }
+    engine.limits.accounts_memory_bytes = config.accounts_memory_bytes;
     if known.0 > 0 && is_empty(&config.log_dir) {
         engine.log.initial_seq = config.initial_seq.max(known.0 + LOST_LOG_MARGIN);
         tracing::warn!(

@@ -58,16 +58,29 @@ pub struct Limits {
     pub identity_ttl: Duration,
     /// Frames that wait for identities, for each shard.
     pub parked_bytes_max: usize,
+    /// Accounts in memory, over all shards.
+    pub accounts_memory_bytes: u64,
     /// Each ring between two shards, and each shard's own queue.
     pub mesh: RingLimits,
     /// Each ring from a shard to the sequencer.
     pub verified: RingLimits,
 }
 
+/// What an account takes in memory, its place in the index included.
+const ACCOUNT_BYTES: u64 = 160;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RingLimits {
     pub items: usize,
     pub bytes: usize,
+}
+
+impl Limits {
+    /// How many accounts one of so many shards may have in memory.
+    pub fn accounts_max(&self, shards: usize) -> usize {
+        let bytes = self.accounts_memory_bytes / shards.max(1) as u64;
+        usize::try_from(bytes / ACCOUNT_BYTES).unwrap_or(usize::MAX).max(1)
+    }
 }
 
 impl Default for Limits {
@@ -80,6 +93,7 @@ impl Default for Limits {
             parked_wait: Duration::from_mins(10),
             identity_ttl: Duration::from_hours(24),
             parked_bytes_max: 256 << 20,
+            accounts_memory_bytes: 4 << 30,
             // Small enough that what was read is still in the processor's cache when it is verified.
             mesh: RingLimits { items: 1 << 10, bytes: 256 << 10 },
             verified: RingLimits { items: 1 << 10, bytes: 512 << 10 },

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use crate::{
     AccountAnswer, AccountId, AccountLookup, ConsumerId, EventKind, HostFault, HostId, HostLimits,
     HostProgress, HostSeq, HostSocket, LocalStatus, RefusalReason, RelaySeq, Remark, SetLocal,
-    SlowReason, Strictness, ring::Weight,
+    SlowReason, Strictness, UpstreamStatus, ring::Weight,
 };
 
 /// Control to shard.
@@ -66,6 +66,9 @@ pub enum ShardReport {
         account: AccountId,
         local: LocalStatus,
     },
+    /// What hosts said of accounts while the relay's own word stood before it: no event of the log tells
+    /// it, so it is stored from here. All earlier events of these accounts are in the log and synced.
+    Noted(Vec<(AccountId, UpstreamStatus)>),
     /// Collections in which accounts have created records, each for the first time since the shard
     /// holds the account: told again after a restart.
     Collections(Vec<(AccountId, Box<str>)>),
@@ -187,6 +190,7 @@ impl Weight for ShardReport {
             + match self {
                 Self::Progress(hosts) => size_of_val(hosts.as_slice()),
                 Self::Consumers(consumers) => size_of_val(consumers.as_slice()),
+                Self::Noted(noted) => size_of_val(noted.as_slice()),
                 Self::Collections(found) => found
                     .iter()
                     .map(|(_, collection)| size_of::<AccountId>() + 2 * collection.len())

@@ -101,8 +101,11 @@ reasons! {
     InversionMismatch => "inversion-mismatch",
     /// Strict mode: a commit of a known account without `prevData`.
     PrevDataMissing => "prev-data-missing",
-    /// An #identity that changed nothing, from a host that does not hold the account.
+    /// An #identity that changed nothing, from a host that does not hold the account, or that comes
+    /// again.
     IdentityUnchanged => "identity-unchanged",
+    /// An #account that comes again, or whose host's word does not count at present.
+    StatusUnchanged => "status-unchanged",
 }
 
 impl RefusalReason {
@@ -153,7 +156,8 @@ impl RefusalReason {
             | Self::IdentityUnavailable
             | Self::KeyMissing
             | Self::PrevDataMissing
-            | Self::IdentityUnchanged => false,
+            | Self::IdentityUnchanged
+            | Self::StatusUnchanged => false,
         }
     }
 }

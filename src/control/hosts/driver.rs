@@ -243,6 +243,7 @@ impl Driver {
                 self.registry.handle_slowed(host, why, until);
             }
             ShardReport::LocalSet { .. }
+            | ShardReport::Noted(_)
             | ShardReport::Collections(_)
             | ShardReport::Lookup(_)
             | ShardReport::Consumers(_)

@@ -225,6 +225,30 @@ impl Database {
         Ok(Some(AccountState { local, ..state }))
     }
 
+    pub(super) fn note_upstream(
+        &mut self,
+        noted: &[(AccountId, UpstreamStatus)],
+    ) -> Result<(), StoreError> {
+        self.sql.transaction(Durability::Log, |sql| {
+            let mut counts = CountChanges::default();
+            for (id, upstream) in noted {
+                let rows = sql.query(
+                    "SELECT host_id, upstream, local FROM account WHERE id = ?1",
+                    &values![id.0],
+                )?;
+                let Some(row) = rows.first() else { continue };
+                let (host, local) = (HostId(row.get(0)?), LocalStatus::from_code(row.get(2)?));
+                counts.remove(host, UpstreamStatus::from_code(row.get(1)?), local);
+                counts.add(host, *upstream, local);
+                sql.execute(
+                    "UPDATE account SET upstream = ?2 WHERE id = ?1",
+                    &values![id.0, upstream.code()],
+                )?;
+            }
+            counts.store(sql)
+        })
+    }
+
     /// Counts a host's accounts, and corrects the number in its row.
     pub(super) fn account_counts(&mut self, host: HostId) -> Result<AccountCounts, StoreError> {
         self.sql.transaction(Durability::Disk, |sql| {

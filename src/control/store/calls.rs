@@ -2,7 +2,9 @@
 
 use std::{sync::mpsc, time::Duration};
 
-use ports::{AccountId, AccountState, HostId, HostProgress, LocalStatus, LogTail, RelaySeq};
+use ports::{
+    AccountId, AccountState, HostId, HostProgress, LocalStatus, LogTail, RelaySeq, UpstreamStatus,
+};
 
 use super::{
     AccountCounts, AccountRow, AuditEntry, AuditRow, Command, Discovery, HostFilter, HostPatch,
@@ -201,6 +203,19 @@ impl Store {
         self.call(move |database| {
             database.follow_to_end()?;
             database.set_local(&did, local, create_if_unknown)
+        })
+        .await
+    }
+
+    /// Notes what hosts said of accounts where no event of the log tells it; the last word counts.
+    pub async fn note_upstream(
+        &self,
+        noted: Vec<(AccountId, UpstreamStatus)>,
+    ) -> Result<(), StoreError> {
+        self.call(move |database| {
+            // The log's events of these accounts are older.
+            database.follow_to_end()?;
+            database.note_upstream(&noted)
         })
         .await
     }

@@ -49,6 +49,8 @@ pub(crate) struct Flags {
     pub(crate) log_segment_bytes: Option<String>,
     #[argh(option, description = "bytes of the event log in memory")]
     pub(crate) log_memory: Option<String>,
+    #[argh(option, description = "bytes of accounts in memory")]
+    pub(crate) accounts_memory: Option<String>,
     #[argh(option, description = "time between syncs of the event log")]
     pub(crate) sync_interval: Option<String>,
     #[argh(option, description = "floor of sequence numbers")]

@@ -167,6 +167,15 @@ pub(crate) const GROUPS: &[Group] = &[
                 "The newest part of the event log that is served from memory."
             ),
             flag!(
+                "accounts-memory",
+                ["RELAY_ACCOUNTS_MEMORY"],
+                Value("SIZE"),
+                "4GiB",
+                "Memory for the state of accounts, 160 bytes each. Beyond it those are forgotten that \
+                 were not heard of for the longest time, and read from the database again when \
+                 they are."
+            ),
+            flag!(
                 "sync-interval",
                 ["RELAY_SYNC_INTERVAL"],
                 Value("TIME"),

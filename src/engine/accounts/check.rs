@@ -16,12 +16,12 @@ use protocol::{
     Cid, DecodeError, DecodeErrorKind,
     car::{BlockMap, BlockTable},
     cbor, commit,
-    frame::{self, Action, Body, CommitEvent, Event, Ops, SyncEvent},
+    frame::{self, AccountEvent, Action, Body, CommitEvent, Event, Ops, SyncEvent},
     mst,
     syntax::{DidMethod, Tid, datetime, did, repo_path},
 };
 
-use super::WallTime;
+use super::{WallTime, collections::Collections};
 use crate::upstream::RawFrame;
 
 /// How far a rev may be ahead of our clock.
@@ -46,8 +46,15 @@ pub(super) enum CheckedBody {
     /// With the hash of the event's handle.
     Identity {
         handle: Option<u32>,
+        /// `None` if there is no such time.
+        time_micros: Option<i64>,
     },
-    Account(UpstreamStatus),
+    Account {
+        status: UpstreamStatus,
+        /// The hash of a status that we don't know, else 0.
+        word: u16,
+        time_micros: Option<i64>,
+    },
 }
 
 impl CheckedBody {
@@ -56,7 +63,7 @@ impl CheckedBody {
         match self {
             Self::Commit(commit) => Some(&commit.signed),
             Self::Sync(signed) => Some(signed),
-            Self::Identity { .. } | Self::Account(_) => None,
+            Self::Identity { .. } | Self::Account { .. } => None,
         }
     }
 }
@@ -65,6 +72,8 @@ impl CheckedBody {
 pub(super) struct CheckedCommit {
     pub(super) signed: Signed,
     pub(super) tree: Tree,
+    /// See [`Collections::mask`].
+    pub(super) collections: u64,
     /// Fields are missing that the lexicon requires.
     pub(super) lacks_defaults: bool,
 }
@@ -115,16 +124,17 @@ impl Checker {
         &self.messages[signed.message.start as usize..signed.message.end as usize]
     }
 
-    /// Hash of a handle, never zero. Handles don't know upper case.
-    pub(super) fn handle_hash(&self, handle: &str) -> u32 {
+    /// Hash of a handle or the like, never zero. Handles don't know upper case.
+    pub(super) fn text_hash(&self, text: &str) -> u32 {
         let mut hasher = self.hasher.build_hasher();
-        handle.bytes().for_each(|byte| hasher.write_u8(byte.to_ascii_lowercase()));
+        text.bytes().for_each(|byte| hasher.write_u8(byte.to_ascii_lowercase()));
         (hasher.finish() as u32).max(1)
     }
 
     pub(super) fn check(
         &mut self,
         frame: &RawFrame,
+        collections: &Collections,
         now: WallTime,
     ) -> Result<Checked, RefusalReason> {
         let event = frame::parse(frame.bytes()).map_err(frame_reason)?;
@@ -138,19 +148,29 @@ impl Checker {
         }
         let body = match &event.body {
             Body::Commit(commit) => {
-                CheckedBody::Commit(self.commit(&event, commit, frame.strictness(), now)?)
+                let mut checked = self.commit(&event, commit, frame.strictness(), now)?;
+                checked.collections = collections.mask(commit.ops);
+                CheckedBody::Commit(checked)
             }
             Body::Sync(sync) => CheckedBody::Sync(self.sync(event.did, sync, now)?),
             Body::Identity(identity) => CheckedBody::Identity {
-                handle: identity.handle.map(|handle| self.handle_hash(handle)),
+                handle: identity.handle.map(|handle| self.text_hash(handle)),
+                time_micros: datetime::unix_micros(event.time),
             },
-            Body::Account(account) => CheckedBody::Account(UpstreamStatus {
-                active: account.active,
-                word: account.status.map_or(StatusWord::None, StatusWord::parse),
-            }),
+            Body::Account(account) => self.status(account, event.time),
         };
         debug_assert_eq!(frame.kind(), kind_of(&event.body), "skim and parse agree");
         Ok(Checked { seq_span: event.seq_span.start as u32..event.seq_span.end as u32, body })
+    }
+
+    fn status(&self, account: &AccountEvent<'_>, time: &str) -> CheckedBody {
+        let word = account.status.map_or(StatusWord::None, StatusWord::parse);
+        let hash = match (word, account.status) {
+            (StatusWord::Other, Some(text)) => self.text_hash(text) as u16,
+            _ => 0,
+        };
+        let status = UpstreamStatus { active: account.active, word };
+        CheckedBody::Account { status, word: hash, time_micros: datetime::unix_micros(time) }
     }
 
     fn sync(
@@ -191,7 +211,8 @@ impl Checker {
         let (data, signed) = read_commit(&blocks, &claim, rev, unsigned, messages)?;
         check_records(event.ops, &blocks)?;
         let tree = check_tree(event, data, &blocks, tree, strictness)?;
-        Ok(CheckedCommit { signed, tree, lacks_defaults: event.lacks_defaults })
+        let lacks_defaults = event.lacks_defaults;
+        Ok(CheckedCommit { signed, tree, collections: 0, lacks_defaults })
     }
 
     /// Every path is one, and stands there once; what is created was not there before.

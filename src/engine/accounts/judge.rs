@@ -3,7 +3,7 @@
 //! No queues and no questions here: the verdict says what is to be done, `turn` does it.
 
 use bytes::Bytes;
-use ports::{HostId, LocalStatus, RefusalReason, Strictness, UpstreamStatus};
+use ports::{Effective, HostId, LocalStatus, LookupWhy, RefusalReason, Strictness, UpstreamStatus};
 use protocol::{
     DecodeError,
     frame::{self, Body},
@@ -12,6 +12,7 @@ use protocol::{
 use super::{
     check::{Checked, CheckedBody, CheckedCommit, Signed, Tree},
     limit::{Rate, Seconds},
+    status::Heard,
     table::{Account, Standing},
     verified::{After, Evidence, Outgoing, SignatureOk, TreeOk},
     wait::{Looked, Pending},
@@ -20,18 +21,27 @@ use crate::upstream::RawFrame;
 
 /// Fresh look-ups that the #identity events of the account's own host may cause.
 const ANNOUNCED: Rate = Rate { burst: 5, interval: 30 };
-/// Fresh look-ups because a signature does not fit, or the document is old.
-const DOUBTED: Rate = Rate { burst: 1, interval: 60 };
-/// Fresh look-ups because of events from hosts that do not hold the account.
-const FOREIGN: Rate = Rate { burst: 3, interval: 60 };
+/// Fresh look-ups because a signature does not fit, or the document is old. Beyond it a bad event is
+/// refused at once: it must not hold up the good ones behind it.
+const DOUBTED: Rate = Rate { burst: 4, interval: 30 };
+/// Fresh look-ups because of events from hosts that do not hold the account. Beyond it they wait for
+/// the next one: they hold up nobody, and one of them may be from the host that has it now.
+const FOREIGN: Rate = Rate { burst: 3, interval: 20 };
+/// Questions to the host of an account that it has called inactive.
+const INACTIVE: Rate = Rate { burst: 3, interval: 60 };
 
 /// What is to become of a frame.
 #[derive(Debug)]
 pub(super) enum Judgement {
     Forward(Forward),
     Refuse(RefusalReason),
-    /// The document must be fetched anew before this can be decided.
-    LookUp,
+    /// The host's word is noted, and changes nothing for consumers.
+    Note(UpstreamStatus),
+    /// Something must be looked up before this can be decided, after so many seconds.
+    LookUp {
+        why: LookupWhy,
+        after: u32,
+    },
 }
 
 #[derive(Debug)]
@@ -61,6 +71,16 @@ enum Fault {
     Refused(RefusalReason),
     /// Unless the DID document has changed.
     Doubtful(RefusalReason),
+    /// Unless the host says that the account is active.
+    Inactive,
+}
+
+/// What is to be done about a frame that is right.
+enum Decided {
+    Forward(Forward),
+    Note(UpstreamStatus),
+    /// The host announces a change: a look-up first.
+    LookUp,
 }
 
 impl From<RefusalReason> for Fault {
@@ -72,23 +92,36 @@ impl From<RefusalReason> for Fault {
 impl<V: FnMut(&Account, &Signed) -> bool> Case<'_, V> {
     pub(super) fn judge(mut self) -> Judgement {
         match self.decide() {
-            Ok(Some(forward)) => Judgement::Forward(forward),
-            Ok(None) => Judgement::LookUp,
+            Ok(Decided::Forward(forward)) => Judgement::Forward(forward),
+            Ok(Decided::Note(said)) => Judgement::Note(said),
+            Ok(Decided::LookUp) => Judgement::LookUp { why: LookupWhy::Announced, after: 0 },
             Err(Fault::Refused(reason)) => Judgement::Refuse(reason),
-            Err(Fault::Doubtful(reason)) => {
-                let foreign = self.is_foreign();
+            Err(Fault::Doubtful(reason)) => self.doubt(reason),
+            Err(Fault::Inactive) => {
                 let limits = &mut self.account.limits;
-                let (used, rate) = if foreign {
-                    (&mut limits.foreign, FOREIGN)
+                if !self.pending.looked.host && limits.inactive.take(INACTIVE, self.now) {
+                    Judgement::LookUp { why: LookupWhy::Inactive, after: 0 }
                 } else {
-                    (&mut limits.doubted, DOUBTED)
-                };
-                if self.pending.looked == Looked::NotYet && used.take(rate, self.now) {
-                    Judgement::LookUp
-                } else {
-                    Judgement::Refuse(reason)
+                    Judgement::Refuse(RefusalReason::AccountInactive)
                 }
             }
+        }
+    }
+
+    /// The document may have changed.
+    fn doubt(&mut self, reason: RefusalReason) -> Judgement {
+        if self.pending.looked.document.is_some() {
+            return Judgement::Refuse(reason);
+        }
+        let foreign = self.is_foreign();
+        let limits = &mut self.account.limits;
+        if foreign {
+            let after = limits.foreign.take_or_wait(FOREIGN, self.now);
+            Judgement::LookUp { why: LookupWhy::Host, after }
+        } else if limits.doubted.take(DOUBTED, self.now) {
+            Judgement::LookUp { why: LookupWhy::Key, after: 0 }
+        } else {
+            Judgement::Refuse(reason)
         }
     }
 
@@ -102,21 +135,23 @@ impl<V: FnMut(&Account, &Signed) -> bool> Case<'_, V> {
         sender != self.account.host()
     }
 
-    /// `None`: a look-up first.
-    fn decide(&mut self) -> Result<Option<Forward>, Fault> {
+    fn decide(&mut self) -> Result<Decided, Fault> {
         let checked = self.checked;
         match &checked.body {
-            CheckedBody::Identity { handle } => self.identity(*handle),
+            CheckedBody::Identity { handle, time_micros } => self.identity(*handle, *time_micros),
             _ if self.is_foreign() => Err(Fault::Doubtful(RefusalReason::HostMismatch)),
-            CheckedBody::Account(status) => self.status(*status).map(Some),
-            CheckedBody::Commit(commit) => self.commit(commit).map(Some),
-            CheckedBody::Sync(signed) => self.sync(signed).map(Some),
+            CheckedBody::Account { status, word, time_micros } => {
+                self.status(*status, *word, *time_micros)
+            }
+            CheckedBody::Commit(commit) => self.commit(commit).map(Decided::Forward),
+            CheckedBody::Sync(signed) => self.sync(signed).map(Decided::Forward),
         }
     }
 
     fn commit(&mut self, commit: &CheckedCommit) -> Result<Forward, Fault> {
-        self.check_active()?;
+        self.check_local()?;
         self.check_rev(&commit.signed)?;
+        self.check_upstream()?;
         let (tree, discontinuous) = self.check_continuity(commit)?;
         let out = if commit.lacks_defaults {
             rewritten(frame::with_defaults(self.frame().bytes()))?
@@ -130,8 +165,9 @@ impl<V: FnMut(&Account, &Signed) -> bool> Case<'_, V> {
     }
 
     fn sync(&mut self, signed: &Signed) -> Result<Forward, Fault> {
-        self.check_active()?;
+        self.check_local()?;
         self.check_rev(signed)?;
+        self.check_upstream()?;
         let signature = self.check_signature(signed)?;
         let head = signed.head;
         self.account.move_to(&head);
@@ -140,50 +176,72 @@ impl<V: FnMut(&Account, &Signed) -> bool> Case<'_, V> {
     }
 
     /// The host speaks for itself only; what the relay says of the account goes before.
-    fn status(&mut self, status: UpstreamStatus) -> Result<Forward, Fault> {
-        let out = match self.account.local {
-            LocalStatus::Active => self.unchanged(),
-            LocalStatus::Takendown => rewritten(inactive(self.frame(), "takendown"))?,
-            LocalStatus::Throttled => rewritten(inactive(self.frame(), "throttled"))?,
-        };
-        self.account.upstream = status;
-        Ok(self.forward(Evidence::Account, out))
+    ///
+    /// A host may say again what it has said: that is passed on, if it is not an old event which comes
+    /// again, and if it is the host's word that counts.
+    fn status(
+        &mut self,
+        said: UpstreamStatus,
+        word: u16,
+        time: Option<i64>,
+    ) -> Result<Decided, Fault> {
+        let hosts_word = self.account.status().local() == LocalStatus::Active;
+        match self.account.hear(said, word) {
+            Heard::Noted => return Ok(Decided::Note(said)),
+            Heard::Known if !(hosts_word && self.account.is_later_notice(time)) => {
+                return Err(RefusalReason::StatusUnchanged.into());
+            }
+            Heard::News | Heard::Known => {}
+        }
+        self.account.note_notice(time);
+        self.account.status_mut().note_told();
+        let effective = self.account.status().effective();
+        let as_said = effective == Effective { active: said.active, word: said.word };
+        let out =
+            if as_said { self.unchanged() } else { rewritten(restated(self.frame(), effective))? };
+        Ok(Decided::Forward(self.forward(Evidence::Account, out)))
     }
 
     /// "Something may have changed": looked up before it is passed on, so that whoever asks us
     /// then gets the new document.
-    fn identity(&mut self, handle: Option<u32>) -> Result<Option<Forward>, Fault> {
+    fn identity(&mut self, handle: Option<u32>, time: Option<i64>) -> Result<Decided, Fault> {
+        let looked: Looked = self.pending.looked;
         if self.is_foreign() {
             // From another host it is passed on only if it is true.
-            if self.pending.looked != (Looked::Done { changed: true }) {
+            if looked.document != Some(true) {
                 return Err(Fault::Doubtful(RefusalReason::IdentityUnchanged));
             }
-        } else if self.pending.looked == Looked::NotYet {
+        } else if looked.document.is_none() {
             if self.account.limits.announced.take(ANNOUNCED, self.now) {
-                return Ok(None);
+                return Ok(Decided::LookUp);
             }
             self.account.mark_outdated();
         }
+        // A host that has gone back in its stream tells old news again.
+        let is_later = self.account.is_later_notice(time);
+        if self.frame().is_rewound() && !is_later && looked.document != Some(true) {
+            return Err(RefusalReason::IdentityUnchanged.into());
+        }
+        self.account.note_notice(time);
         let out = match handle {
             Some(handle) if !self.account.claims(handle) => {
                 rewritten(frame::without_handle(self.frame().bytes()))?
             }
             _ => self.unchanged(),
         };
-        Ok(Some(self.forward(Evidence::Identity, out)))
+        Ok(Decided::Forward(self.forward(Evidence::Identity, out)))
     }
 
-    fn check_active(&self) -> Result<(), Fault> {
-        match self.account.local {
-            LocalStatus::Active => {}
-            LocalStatus::Takendown => return Err(RefusalReason::AccountTakendown.into()),
-            LocalStatus::Throttled => return Err(RefusalReason::AccountThrottled.into()),
+    fn check_local(&self) -> Result<(), Fault> {
+        match self.account.status().local() {
+            LocalStatus::Active => Ok(()),
+            LocalStatus::Takendown => Err(RefusalReason::AccountTakendown.into()),
+            LocalStatus::Throttled => Err(RefusalReason::AccountThrottled.into()),
         }
-        if self.account.upstream.active {
-            Ok(())
-        } else {
-            Err(RefusalReason::AccountInactive.into())
-        }
+    }
+
+    fn check_upstream(&self) -> Result<(), Fault> {
+        if self.account.status().upstream().active { Ok(()) } else { Err(Fault::Inactive) }
     }
 
     fn check_rev(&self, signed: &Signed) -> Result<(), Fault> {
@@ -196,15 +254,15 @@ impl<V: FnMut(&Account, &Signed) -> bool> Case<'_, V> {
     /// How the commit's tree goes on from what we hold. `since` is not looked at where there is a
     /// `prevData`: it is not signed, and there are hosts that never fill it in.
     fn check_continuity(&self, commit: &CheckedCommit) -> Result<(TreeOk, bool), Fault> {
-        let known = self.account.data();
+        let is_first = self.account.rev().is_none();
         let strict = self.frame().strictness() == Strictness::Strict;
         match commit.tree {
             Tree::PrevData(before) => {
-                Ok((TreeOk::Checked, known.is_some_and(|data| *data != before)))
+                Ok((TreeOk::Checked, self.account.left_other_than(&before).unwrap_or(false)))
             }
-            Tree::Empty if known.is_none() => Ok((TreeOk::Checked, false)),
+            Tree::Empty if is_first => Ok((TreeOk::Checked, false)),
             Tree::Empty | Tree::Unchecked { .. } if !strict => Ok((TreeOk::Waived, false)),
-            Tree::Unchecked { since_is_null: true } if known.is_none() => {
+            Tree::Unchecked { since_is_null: true } if is_first => {
                 Err(RefusalReason::InversionMismatch.into())
             }
             Tree::Empty | Tree::Unchecked { .. } => Err(RefusalReason::PrevDataMissing.into()),
@@ -229,8 +287,7 @@ impl<V: FnMut(&Account, &Signed) -> bool> Case<'_, V> {
 
     fn forward(&mut self, evidence: Evidence, out: Outgoing) -> Forward {
         let account = &mut *self.account;
-        let after =
-            After { account: account.id(), upstream: account.upstream, local: account.local };
+        let after = After::of(account);
         let revalidate = account.identity_is_old(self.identity_ttl, self.now)
             && !account.waits()
             && account.limits.doubted.take(DOUBTED, self.now);
@@ -238,10 +295,10 @@ impl<V: FnMut(&Account, &Signed) -> bool> Case<'_, V> {
     }
 }
 
-/// The host's #account, with what the relay says in its place.
-fn inactive(frame: &RawFrame, status: &str) -> Result<Vec<u8>, DecodeError> {
+/// The host's #account, with what counts in the place of what the host says.
+fn restated(frame: &RawFrame, status: Effective) -> Result<Vec<u8>, DecodeError> {
     let event = frame::parse(frame.bytes())?;
-    Ok(frame::account_frame(event.did, event.time, false, Some(status)))
+    Ok(frame::account_frame(event.did, event.time, status.active, status.word.label()))
 }
 
 /// A frame that goes on in another form than it came.

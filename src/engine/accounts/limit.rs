@@ -28,27 +28,36 @@ impl From<WallTime> for Seconds {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rate {
     pub(super) burst: u32,
-    /// Seconds until one more is allowed.
+    /// Seconds until one more is allowed; an even number. All together an hour at most.
     pub(super) interval: u32,
 }
 
-/// What was used of a limit: the time at which all of it is free again.
+/// What was used of a limit: the time at which all of it is free again, in units of
+/// [`Used::UNIT_SECONDS`], modulo 2^16. A time that has been over for 36 hours looks like one to come;
+/// that it then falls into the few minutes in which it matters is rare, and does little.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Used(u32);
+pub(super) struct Used(u16);
 
 impl Used {
+    const UNIT_SECONDS: u32 = 2;
+
     /// Takes one, if the rate has one left.
     pub(super) fn take(&mut self, rate: Rate, now: Seconds) -> bool {
-        let Rate { burst, interval } = rate;
-        let full = burst.saturating_mul(interval);
-        // Further ahead than a used-up limit can be: the clock was set back.
-        let free_at = if self.0 > now.0.saturating_add(full) { now.0 } else { self.0.max(now.0) };
-        let next = free_at.saturating_add(interval);
-        let allowed = next - now.0 <= full;
-        if allowed {
-            self.0 = next;
+        self.take_or_wait(rate, now) == 0
+    }
+
+    /// Takes one and gives 0, or gives the seconds after which there will be one.
+    pub(super) fn take_or_wait(&mut self, rate: Rate, now: Seconds) -> u32 {
+        let interval = (rate.interval / Self::UNIT_SECONDS) as u16;
+        let full = interval * rate.burst as u16;
+        let now = (now.0 / Self::UNIT_SECONDS) as u16;
+        // Further ahead than a used-up limit can be: it is over, or the clock was set back.
+        let ahead = Some(self.0.wrapping_sub(now)).filter(|ahead| *ahead <= full).unwrap_or(0);
+        if ahead + interval > full {
+            return u32::from(ahead + interval - full) * Self::UNIT_SECONDS;
         }
-        allowed
+        self.0 = now.wrapping_add(ahead + interval);
+        0
     }
 }
 

@@ -6,10 +6,11 @@
 //! - *Gives*: [`Verified`] events for the sequencer, [`Finished`] tickets for refused frames,
 //!   [`AccountLookup`] questions.
 //! - *Limits*: one question out for a DID; a frame waits for an answer at most `parked_wait`; parked
-//!   frames take at most `parked_bytes_max`; fresh look-ups of an account are rationed.
+//!   frames take at most `parked_bytes_max`, and no host more than a quarter of what is free;
+//!   look-ups of an account are rationed; at most `accounts_max` accounts are in memory.
 //! - *Invariants*: every frame ends as exactly one `Verified` or one refused `Finished`; events of
 //!   one account come out in the order in which they came in, with rising revs; what was refused
-//!   has changed nothing.
+//!   has changed nothing, but for the host's word on an account that the relay has taken down.
 //!
 //! A turn has three steps. All frames are checked by themselves (`check`: form, syntax, blocks,
 //! operations). Then the signatures of all of them are verified as one batch, which is what makes
@@ -18,11 +19,16 @@
 //! between turns, so a verdict on a signature holds whatever else happens in the turn: how frames
 //! fall into turns has no influence on what becomes of them.
 
+mod announce;
 mod answer;
+mod charge;
 mod check;
+mod collections;
 mod did;
 mod judge;
 mod limit;
+mod slots;
+mod status;
 mod table;
 mod tally;
 #[cfg(test)]
@@ -34,16 +40,21 @@ mod wait;
 use std::{collections::VecDeque, time::Duration};
 
 use ecdsa::Check;
-use ports::{AccountLookup, RefusalReason, ShardId, Tally};
+use ports::{
+    AccountId, AccountLookup, HostProgress, LocalStatus, RefusalReason, RelaySeq, ShardId, Tally,
+    UpstreamStatus,
+};
 
 pub use self::verified::{Finished, Outcome, Verified};
 use self::{
     answer::Strangers,
+    charge::Charges,
     check::{Checked, Checker},
+    collections::Collections,
     did::{DidKey, DidRef},
     table::Table,
     tally::Counter,
-    wait::{Looked, Pending, Waits},
+    wait::{Ask, Pending, Waits},
 };
 use crate::upstream::RawFrame;
 
@@ -76,15 +87,18 @@ pub struct AccountsConfig {
     pub parked_bytes_max: usize,
     /// A DID document is fetched again when it is older.
     pub identity_ttl: Duration,
+    /// Accounts in memory. Beyond it those are forgotten that were not used for the longest time.
+    pub accounts_max: usize,
 }
 
 impl AccountsConfig {
     pub fn new(shard: ShardId) -> Self {
         Self {
             shard,
-            parked_wait: Duration::from_mins(1),
+            parked_wait: Duration::from_mins(10),
             parked_bytes_max: 256 << 20,
             identity_ttl: Duration::from_hours(24),
+            accounts_max: usize::MAX,
         }
     }
 }
@@ -97,13 +111,29 @@ pub struct Accounts {
     waits: Waits,
     strangers: Strangers,
     checker: Checker,
+    collections: Collections,
     counter: Counter,
     /// Frames that have waited: they go before the ones in the inbox.
     resumed: Vec<Pending>,
     inbox: Vec<Pending>,
     verified: VecDeque<Verified>,
     finished: VecDeque<Finished>,
+    /// Local statuses that were set, and what hosts said that no event tells.
+    local_set: Vec<(AccountId, LocalStatus)>,
+    noted: VecDeque<Noted>,
+    charges: Charges,
+    /// How many events were verified since the start.
+    emitted: u64,
     scratch: Scratch,
+}
+
+/// What a host said of an account while the relay's own word stood before it.
+#[derive(Clone, Copy, Debug)]
+struct Noted {
+    account: AccountId,
+    said: UpstreamStatus,
+    /// How many events were verified by then.
+    after: u64,
 }
 
 /// Room that is used again in each turn.
@@ -121,15 +151,20 @@ impl Accounts {
     pub fn new(config: AccountsConfig) -> Self {
         Self {
             config,
-            table: Table::default(),
-            waits: Waits::new(config.shard),
+            table: Table::new(config.accounts_max),
+            waits: Waits::new(config.shard, config.parked_bytes_max),
             strangers: Strangers::default(),
             checker: Checker::default(),
+            collections: Collections::default(),
             counter: Counter::default(),
             resumed: Vec::new(),
             inbox: Vec::new(),
             verified: VecDeque::new(),
             finished: VecDeque::new(),
+            local_set: Vec::new(),
+            noted: VecDeque::new(),
+            charges: Charges::default(),
+            emitted: 0,
             scratch: Scratch::default(),
         }
     }
@@ -137,7 +172,7 @@ impl Accounts {
     /// Takes a frame in for the next turn.
     pub fn handle_frame(&mut self, frame: RawFrame) {
         self.counter.received(&frame);
-        self.inbox.push(Pending { frame, deadline: None, looked: Looked::NotYet });
+        self.inbox.push(Pending::new(frame));
     }
 
     /// An event to be numbered.
@@ -153,6 +188,35 @@ impl Accounts {
     /// A question for control.
     pub fn poll_lookup(&mut self) -> Option<AccountLookup> {
         self.waits.poll_lookup()
+    }
+
+    /// Local statuses that were set since the last time: what was to be told of them is among the
+    /// verified events.
+    pub fn take_local_set(&mut self) -> Vec<(AccountId, LocalStatus)> {
+        std::mem::take(&mut self.local_set)
+    }
+
+    /// What hosts said of accounts while the relay's own word stood before it: no event of the log
+    /// tells it. Given out once `synced` events are, and with them all earlier ones of the account.
+    pub fn poll_noted(&mut self, synced: u64) -> Option<(AccountId, UpstreamStatus)> {
+        let noted = self.noted.pop_front_if(|noted| noted.after <= synced)?;
+        Some((noted.account, noted.said))
+    }
+
+    /// Collections that accounts turned out to have records in since the last time.
+    pub fn take_collections(&mut self) -> Vec<(AccountId, Box<str>)> {
+        self.collections.take()
+    }
+
+    /// What hosts have made us do since the last time.
+    pub fn take_charges(&mut self) -> impl Iterator<Item = HostProgress> {
+        self.charges.take()
+    }
+
+    /// So many of the verified events have been synced since the start, and the log's newest event
+    /// is `head`: accounts may be forgotten whose events are all among them.
+    pub fn note_synced(&mut self, count: u64, head: RelaySeq) {
+        self.table.note_synced(count, head);
     }
 
     /// When [`Accounts::handle_timeout`] has something to do, if nothing else happens before.
@@ -171,6 +235,17 @@ impl Accounts {
         tally.accounts = self.table.len() as u64;
         tally.parked = self.waits.frames() + self.resumed.len() as u64;
         tally
+    }
+
+    fn emit(&mut self, verified: Verified) {
+        self.emitted += 1;
+        self.verified.push_back(verified);
+    }
+
+    fn ask(&mut self, did: &DidKey, ask: Ask) {
+        if self.waits.ask(did, ask, self.table.as_of()) {
+            self.charges.note_question(ask.sender, ask.why);
+        }
     }
 
     fn refuse(&mut self, frame: &RawFrame, reason: RefusalReason) {

@@ -1,15 +1,17 @@
 //! The turn: all frames checked, all signatures as one batch, then each frame before its account.
 
+use std::time::Duration;
+
 use ecdsa::Check;
-use ports::RefusalReason;
+use ports::{LookupWhy, RefusalReason};
 
 use super::{
-    Accounts, Checked, Pending, Scratch, Verified, WallTime,
-    check::Checker,
+    Accounts, Checked, Noted, Pending, Scratch, Verified, WallTime,
+    check::{CheckedBody, Checker},
     did_of,
     judge::{Case, Judgement},
     table::{Account, Standing, Table},
-    wait::Ask,
+    wait::{Ask, Lane},
 };
 
 impl Accounts {
@@ -23,7 +25,9 @@ impl Accounts {
         scratch.frames.append(&mut self.inbox);
         self.checker.begin_turn();
         let Scratch { frames, checked, .. } = &mut scratch;
-        checked.extend(frames.iter().map(|pending| self.checker.check(&pending.frame, now)));
+        let Self { checker, collections, .. } = self;
+        let check = |pending: &Pending| checker.check(&pending.frame, collections, now);
+        checked.extend(frames.iter().map(check));
         verify_batch(&mut scratch, &self.table, &self.checker);
         let frames = scratch.frames.drain(..);
         let checked = scratch.checked.drain(..);
@@ -48,13 +52,17 @@ impl Accounts {
         let Some(account) = self.table.get_mut(did) else {
             return self.settle_stranger(pending, now);
         };
+        account.note_used();
         let sender = pending.frame.host();
-        if account.waits() && self.waits.has_frames(&did.to_key()) {
-            return self.park(pending, None, now);
+        let unknown = account.standing() == Standing::Unknown;
+        let lane = if unknown || account.host() == sender { Lane::Own } else { Lane::Foreign };
+        if account.waits() && self.waits.has_frames(&did.to_key(), lane) {
+            return self.park(pending, lane, None, now);
         }
-        if account.standing() == Standing::Unknown {
-            let ask = Ask { sender, fresh: false, state_wanted: false };
-            return self.park(pending, Some(ask), now);
+        if unknown {
+            let why = LookupWhy::State;
+            let ask = Ask { sender, why, fresh: false, state_wanted: false };
+            return self.park(pending, lane, Some((ask, 0)), now);
         }
         let checker = &self.checker;
         let judgement = Case {
@@ -74,20 +82,30 @@ impl Accounts {
         .judge();
         match judgement {
             Judgement::Forward(forward) => {
+                if let CheckedBody::Commit(commit) = &checked.body {
+                    self.collections.note(account, commit.collections, pending.frame.bytes());
+                }
                 if forward.revalidate {
                     let did = did.to_key();
-                    self.waits.ask(&did, Ask { sender, fresh: true, state_wanted: false });
+                    let why = LookupWhy::Old;
+                    self.ask(&did, Ask { sender, why, fresh: true, state_wanted: false });
                     self.mark_waits(&did);
                 }
                 let verified =
                     Verified::new(pending.frame, forward.out, forward.after, &forward.evidence);
                 self.counter.forwarded(&verified);
-                self.verified.push_back(verified);
+                self.emit(verified);
             }
             Judgement::Refuse(reason) => self.refuse(&pending.frame, reason),
-            Judgement::LookUp => {
-                let ask = Ask { sender, fresh: true, state_wanted: false };
-                self.park(pending, Some(ask), now);
+            Judgement::Note(said) => {
+                let account = account.id();
+                self.noted.push_back(Noted { account, said, after: self.emitted });
+                self.refuse(&pending.frame, RefusalReason::StatusUnchanged);
+            }
+            Judgement::LookUp { why, after } => {
+                let fresh = why != LookupWhy::Inactive;
+                let ask = Ask { sender, why, fresh, state_wanted: false };
+                self.park(pending, lane, Some((ask, after)), now);
             }
         }
     }
@@ -97,29 +115,35 @@ impl Accounts {
         let did = did_of(&pending.frame).to_key();
         let sender = pending.frame.host();
         if self.waits.contains(&did) {
-            return self.park(pending, None, now);
+            return self.park(pending, Lane::Own, None, now);
         }
         if let Some(reason) = self.strangers.reason(&did, sender, now.into()) {
             return self.refuse(&pending.frame, reason);
         }
-        let ask = Ask { sender, fresh: false, state_wanted: true };
-        self.park(pending, Some(ask), now);
+        let ask = Ask { sender, why: LookupWhy::State, fresh: false, state_wanted: true };
+        self.park(pending, Lane::Own, Some((ask, 0)), now);
     }
 
-    /// Keeps the frame until an answer comes, and asks for it if that has not been done.
-    fn park(&mut self, mut pending: Pending, ask: Option<Ask>, now: WallTime) {
-        if self.waits.bytes() + pending.frame.bytes().len() > self.config.parked_bytes_max {
+    /// Keeps the frame until an answer comes, and asks for it if that has not been done: at once, or
+    /// after so many seconds.
+    fn park(&mut self, mut pending: Pending, lane: Lane, ask: Option<(Ask, u32)>, now: WallTime) {
+        let did = did_of(&pending.frame).to_key();
+        if !self.waits.has_room(&did, &pending.frame) {
             return self.refuse(&pending.frame, RefusalReason::IdentityUnavailable);
         }
-        let did = did_of(&pending.frame).to_key();
         if pending.deadline.is_none() {
             // The first time: the frame shares a large read buffer, which must not wait with it.
             pending.frame.detach();
             pending.deadline = Some(now.after(self.config.parked_wait));
         }
-        self.waits.park(&did, pending);
-        if let Some(ask) = ask {
-            self.waits.ask(&did, ask);
+        self.waits.park(&did, lane, pending);
+        match ask {
+            Some((ask, 0)) => self.ask(&did, ask),
+            Some((ask, after)) => {
+                let at = now.after(Duration::from_secs(after.into()));
+                self.waits.ask_at(&did, ask, at);
+            }
+            None => {}
         }
         self.mark_waits(&did);
     }
@@ -147,7 +171,7 @@ fn verify_batch(scratch: &mut Scratch, table: &Table, checker: &Checker) {
             let account = table.get(did_of(&pending.frame))?;
             let hopeless = account.host() != pending.frame.host()
                 || account.rev().is_some_and(|rev| signed.head.rev <= rev)
-                || !account.upstream.active;
+                || !account.status().upstream().active;
             if hopeless { None } else { check_of(account, checker, signed) }
         });
         verdicts.push(check.map(|_| false));

@@ -8,6 +8,7 @@ use ports::{
     UpstreamStatus, ring::Weight,
 };
 
+use super::table::Account;
 use crate::upstream::RawFrame;
 
 /// The signature is the account's: only a check makes this.
@@ -84,6 +85,13 @@ pub struct Verified {
     completed: bool,
 }
 
+impl After {
+    pub(super) fn of(account: &Account) -> Self {
+        let status = account.status();
+        Self { account: account.id(), upstream: status.upstream(), local: status.local() }
+    }
+}
+
 impl Verified {
     pub(super) fn new(raw: RawFrame, out: Outgoing, after: After, evidence: &Evidence) -> Self {
         let (discontinuous, tree_waived) = match evidence {
@@ -110,6 +118,27 @@ impl Verified {
         }
     }
 
+    /// An #account that the relay makes itself. It has no place in the window of any host; `shard` is
+    /// the one that made it.
+    pub(super) fn by_relay(out: Outgoing, after: After, shard: ShardId) -> Self {
+        Self {
+            frame: out.rewritten.unwrap_or_default(),
+            seq_span: out.seq_span,
+            kind: EventKind::Account,
+            home: shard,
+            host: HostId::RELAY,
+            account: after.account,
+            host_seq: HostSeq(0),
+            ticket: 0,
+            head: None,
+            upstream: after.upstream,
+            local: after.local,
+            discontinuous: false,
+            tree_waived: false,
+            completed: false,
+        }
+    }
+
     /// The frame to send on: as it came, or rewritten where it must not be passed on as it came.
     pub fn frame(&self) -> &Bytes {
         &self.frame
@@ -129,7 +158,7 @@ impl Verified {
     }
 
     /// The host that sent the event. It holds the account, but for an #identity, which any host may
-    /// send if the document has changed.
+    /// send if the document has changed; [`HostId::RELAY`] for what the relay makes itself.
     pub fn host(&self) -> HostId {
         self.host
     }

@@ -97,6 +97,7 @@ impl Core {
             parked_wait: limits.parked_wait,
             parked_bytes_max: limits.parked_bytes_max,
             identity_ttl: limits.identity_ttl,
+            accounts_max: limits.accounts_max(config.shards),
             ..AccountsConfig::new(ends.shard)
         };
         Self {

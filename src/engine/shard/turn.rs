@@ -11,6 +11,7 @@ use crate::{accounts::WallTime, rt};
 const FRAMES_A_TURN: usize = 32;
 const COMMANDS_A_TURN: usize = 64;
 const RETURNS_A_TURN: usize = 4096;
+const COLLECTIONS_A_REPORT: usize = 1024;
 
 impl Core {
     /// Does what there is to do; returns whether there is more.
@@ -20,6 +21,7 @@ impl Core {
         more |= self.take_returns();
         more |= self.verify(now);
         self.settle_synced();
+        self.report_noted();
         self.mesh.borrow_mut().flush_returns();
         self.call_consumers();
         self.call_readers();
@@ -46,7 +48,10 @@ impl Core {
                         link.set_strictness(strictness);
                     }
                 }
-                ShardCommand::SetHostLimits(..) | ShardCommand::SetLocal(_) => {}
+                ShardCommand::SetHostLimits(..) => {}
+                ShardCommand::SetLocal(set) => {
+                    self.accounts.borrow_mut().handle_set_local(&set, now);
+                }
                 ShardCommand::Consumer(socket) => self.accept_consumer(*socket),
                 ShardCommand::DropConsumer(id) => {
                     if let Some(link) = self.consumers.borrow().get(&id) {
@@ -90,6 +95,11 @@ impl Core {
         while let Some(lookup) = accounts.poll_lookup() {
             self.report(ShardReport::Lookup(Box::new(lookup)));
         }
+        if room {
+            for (account, local) in accounts.take_local_set() {
+                self.report(ShardReport::LocalSet { account, local });
+            }
+        }
         room && (accounts.has_work() || self.mesh.borrow().has_frames())
     }
 
@@ -125,6 +135,17 @@ impl Core {
             let Some(finished) = lane.unsynced.pop_front() else { return };
             lane.settled += 1;
             self.send_home(finished.home, Return::Finished(finished));
+        }
+    }
+
+    /// Tells the accounts how far the log is, and control what no event tells.
+    fn report_noted(&self) {
+        let settled = self.lane.borrow().settled;
+        let mut accounts = self.accounts.borrow_mut();
+        accounts.note_synced(settled, self.log.head().0);
+        let noted: Vec<_> = std::iter::from_fn(|| accounts.poll_noted(settled)).collect();
+        if !noted.is_empty() {
+            self.report(ShardReport::Noted(noted));
         }
     }
 
@@ -166,7 +187,8 @@ impl Core {
     }
 
     fn report_sums(&self) {
-        let hosts = self.hosts.borrow_mut().take_progress(self.log.head().0);
+        let mut hosts = self.hosts.borrow_mut().take_progress(self.log.head().0);
+        hosts.extend(self.accounts.borrow_mut().take_charges());
         let consumers = self.consumers.borrow();
         let progress: Vec<_> =
             consumers.values().filter_map(|link| link.progress(|pos| self.seq_at(pos))).collect();
@@ -183,6 +205,10 @@ impl Core {
         }
         if !progress.is_empty() {
             reports.send(ShardReport::Consumers(progress));
+        }
+        let collections = self.accounts.borrow_mut().take_collections();
+        for part in collections.chunks(COLLECTIONS_A_REPORT) {
+            reports.send(ShardReport::Collections(part.to_vec()));
         }
         reports.send_tally(self.accounts.borrow_mut().take_tally(), gauges);
     }

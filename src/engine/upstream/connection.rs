@@ -259,8 +259,12 @@ impl<I: Intake> Connection<I> {
             }
         };
         self.link.note_progress();
-        let origin =
-            FrameOrigin { host, home: self.intake.home(), strictness: self.link.strictness() };
+        let origin = FrameOrigin {
+            host,
+            home: self.intake.home(),
+            strictness: self.link.strictness(),
+            rewound: false,
+        };
         let mut raw = RawFrame::new(origin, ticket, event.clone(), frame);
         let intake = Rc::clone(&self.intake);
         loop {

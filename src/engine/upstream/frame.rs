@@ -12,6 +12,9 @@ pub struct FrameOrigin {
     /// The shard that has the connection: it gets the [`Finished`](crate::accounts) ticket back.
     pub home: ShardId,
     pub strictness: Strictness,
+    /// The host has gone back in its numbering, and the event's number is one that it had reached
+    /// before: it may be an old event that comes again.
+    pub rewound: bool,
 }
 
 /// What a cheap look at a frame has told: enough to route and number it, no more.
@@ -37,6 +40,7 @@ pub struct RawFrame {
     home: ShardId,
     kind: EventKind,
     strictness: Strictness,
+    rewound: bool,
 }
 
 impl RawFrame {
@@ -54,6 +58,7 @@ impl RawFrame {
             home: origin.home,
             kind: outline.kind,
             strictness: origin.strictness,
+            rewound: origin.rewound,
         };
         assert!(!frame.did().is_empty(), "an outline belongs to the frame it was made from");
         frame
@@ -91,6 +96,10 @@ impl RawFrame {
         self.strictness
     }
 
+    pub fn is_rewound(&self) -> bool {
+        self.rewound
+    }
+
     /// The DID as the frame spells it; its syntax has not been checked.
     pub fn did(&self) -> &str {
         self.bytes
@@ -117,8 +126,12 @@ mod tests {
 
     #[test]
     fn keeps_the_did_when_detached() {
-        let origin =
-            FrameOrigin { host: HostId(7), home: ShardId(1), strictness: Strictness::Strict };
+        let origin = FrameOrigin {
+            host: HostId(7),
+            home: ShardId(1),
+            strictness: Strictness::Strict,
+            rewound: false,
+        };
         let outline = FrameOutline { kind: EventKind::Commit, host_seq: HostSeq(3), did: 2..11 };
         let shared = Bytes::from_static(b"xxdid:web:ayyyyyyy");
         let mut frame = RawFrame::new(origin, 5, outline, shared.slice(..13));

@@ -51,6 +51,24 @@ pub fn unix_micros(text: &str) -> Option<i64> {
     (seconds >= days(0, 1, 1) * 86_400).then_some(seconds * 1_000_000 + at.micros)
 }
 
+/// The time in UTC, to the millisecond.
+pub fn from_unix_micros(micros: u64) -> String {
+    let (millis, seconds) = (micros / 1_000 % 1_000, micros / 1_000_000);
+    let (days, second) = (seconds / 86_400, seconds % 86_400);
+    // Days since 1 March of year 0, so that a leap day is the last day of its year.
+    let days = days + 719_468;
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era =
+        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z")
+}
+
 /// Days from 1970-01-01 to a date of the Gregorian calendar, by counting in eras of 400 years that
 /// begin on the first of March, so that the leap day comes last.
 fn days(year: i64, month: i64, day: i64) -> i64 {

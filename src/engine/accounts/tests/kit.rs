@@ -1,13 +1,17 @@
 //! Repositories that make real signed commits, and a network around [`Accounts`]: a directory, a
 //! store and a clock.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use ecdsa::{Curve, sign::SigningKey};
 use ports::{
     AccountAnswer, AccountId, AccountLookup, AccountState, EventKind, HostId, HostSeq, Identity,
-    IdentityAnswer, LocalStatus, RefusalReason, ShardId, Strictness, UpstreamStatus,
+    IdentityAnswer, LocalStatus, LookupWhy, RefusalReason, RepoHead, ShardId, Strictness,
+    UpstreamStatus,
 };
 use protocol::{
     Cid, car,
@@ -272,6 +276,12 @@ impl Repo {
         signed_commit(&self.did, &self.key, &Tid::from_u64(rev).to_string(), data)
     }
 
+    /// The state that the last commit left.
+    pub(super) fn head(&self) -> RepoHead {
+        let (data, (commit, _)) = (self.data.unwrap(), self.commit.as_ref().unwrap());
+        RepoHead { rev: self.rev, data: data.digest(), commit: commit.digest() }
+    }
+
     pub(super) fn post(&mut self) -> CommitFrame {
         let path = format!("app.bsky.feed.post/{}", self.number + 1);
         self.apply(&[(&path, true)])
@@ -324,7 +334,12 @@ pub(super) struct Net {
     /// What the directory says; DIDs not in it are not found.
     pub(super) directory: HashMap<String, IdentityAnswer>,
     pub(super) store: HashMap<String, AccountState>,
+    /// What hosts answer when they are asked for an account's status.
+    pub(super) host_says: HashMap<String, UpstreamStatus>,
     pub(super) strictness: Strictness,
+    pub(super) rewound: bool,
+    /// #account events that the relay made itself.
+    pub(super) made: Vec<Sent>,
     /// Every question asked so far.
     pub(super) asked: Vec<AccountLookup>,
     pub(super) fates: Vec<Fate>,
@@ -337,7 +352,8 @@ pub(super) const OTHER_PDS: HostId = HostId(8);
 
 impl Net {
     pub(super) fn new() -> Self {
-        Self::with(AccountsConfig::new(ShardId(0)))
+        let patience = Duration::from_mins(1);
+        Self::with(AccountsConfig { parked_wait: patience, ..AccountsConfig::new(ShardId(0)) })
     }
 
     pub(super) fn with(config: AccountsConfig) -> Self {
@@ -346,6 +362,9 @@ impl Net {
             now: WallTime::from_micros(TODAY * 1_000_000),
             directory: HashMap::new(),
             store: HashMap::new(),
+            host_says: HashMap::new(),
+            rewound: false,
+            made: Vec::new(),
             strictness: Strictness::Strict,
             asked: Vec::new(),
             fates: Vec::new(),
@@ -387,7 +406,12 @@ impl Net {
             FrameKind::Identity => EventKind::Identity,
             FrameKind::Account => EventKind::Account,
         };
-        let origin = FrameOrigin { host, home: ShardId(0), strictness: self.strictness };
+        let origin = FrameOrigin {
+            host,
+            home: ShardId(0),
+            strictness: self.strictness,
+            rewound: self.rewound,
+        };
         let outline = FrameOutline {
             kind,
             host_seq: HostSeq(seq),
@@ -407,6 +431,10 @@ impl Net {
 
     pub(super) fn collect(&mut self) {
         while let Some(verified) = self.accounts.poll_verified() {
+            if verified.host() == HostId::RELAY {
+                self.made.push(sent(&verified));
+                continue;
+            }
             let ticket = verified.ticket() as usize;
             assert_eq!(self.fates[ticket], Fate::Parked, "a second end of frame {ticket}");
             self.fates[ticket] = Fate::Forwarded(sent(&verified));
@@ -451,7 +479,9 @@ impl Net {
             });
         }
         let state = self.store.get(&did).copied().filter(|_| lookup.state_wanted);
-        AccountAnswer { did: lookup.did.clone(), state, identity, fresh: true, host_status: None }
+        let asked_host = lookup.why == LookupWhy::Inactive;
+        let host_status = self.host_says.get(&did).copied().filter(|_| asked_host);
+        AccountAnswer { did: lookup.did.clone(), state, identity, fresh: true, host_status }
     }
 
     /// Turns and answers until nothing moves.
@@ -475,6 +505,15 @@ impl Net {
         let ticket = self.send(host, frame);
         self.settle();
         self.fates[ticket].clone()
+    }
+
+    /// Lets time pass, and everything that happens by itself happen.
+    pub(super) fn wait_seconds(&mut self, seconds: u64) {
+        for _ in 0..seconds {
+            self.pass_seconds(1);
+            self.accounts.handle_timeout(self.now);
+            self.settle();
+        }
     }
 
     pub(super) fn pass_seconds(&mut self, seconds: u64) {

@@ -4,4 +4,5 @@ mod commits;
 mod identities;
 mod kit;
 mod model;
+mod states;
 mod vectors;

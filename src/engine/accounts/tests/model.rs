@@ -151,12 +151,15 @@ impl Senders {
 /// What is sent, to be held against what comes out.
 struct Sendings {
     dids: Vec<String>,
+    hosts: Vec<HostId>,
     makes: Vec<Make>,
 }
 
 /// The rules of the stage, for everything that has come out so far.
 fn check_rules(net: &mut Net, sendings: &Sendings) -> Result<(), TestCaseError> {
-    let mut last: HashMap<&str, (usize, u64)> = HashMap::new();
+    // Across hosts there is no order.
+    let mut places: HashMap<(&str, HostId), usize> = HashMap::new();
+    let mut revs: HashMap<&str, u64> = HashMap::new();
     for ticket in &net.order {
         let sent = net.fates[*ticket].sent();
         prop_assert!(!matches!(sendings.makes[*ticket], Make::Forged | Make::Broken));
@@ -166,9 +169,11 @@ fn check_rules(net: &mut Net, sendings: &Sendings) -> Result<(), TestCaseError> 
             Body::Sync(sync) => Some(sync.rev),
             _ => None,
         };
-        let (before, rev_before) = last.entry(&sendings.dids[*ticket]).or_insert((0, 0));
+        let did = sendings.dids[*ticket].as_str();
+        let before = places.entry((did, sendings.hosts[*ticket])).or_default();
         prop_assert!(*ticket >= *before, "events of one account change places");
         *before = *ticket;
+        let rev_before = revs.entry(did).or_default();
         if let Some(rev) = rev.and_then(Tid::parse) {
             prop_assert!(rev.as_u64() > *rev_before, "a rev that does not rise");
             *rev_before = rev.as_u64();
@@ -180,7 +185,7 @@ fn check_rules(net: &mut Net, sendings: &Sendings) -> Result<(), TestCaseError> 
 fn run_commands(commands: &[Command]) -> Result<(), TestCaseError> {
     let mut net = Net::new();
     let mut senders = Senders::new(&mut net);
-    let mut sendings = Sendings { dids: Vec::new(), makes: Vec::new() };
+    let mut sendings = Sendings { dids: Vec::new(), hosts: Vec::new(), makes: Vec::new() };
     let mut open: Vec<AccountLookup> = Vec::new();
     let mut counted = [0u64; 3];
     for command in commands {
@@ -189,6 +194,7 @@ fn run_commands(commands: &[Command]) -> Result<(), TestCaseError> {
                 let frame = senders.make(account, make);
                 net.send(host, &frame);
                 sendings.dids.push(senders.repos[account as usize].did.clone());
+                sendings.hosts.push(host);
                 sendings.makes.push(make);
             }
             Command::Turn => net.turn(),
@@ -279,6 +285,8 @@ fn fates_in_turns(frames: &[(HostId, Vec<u8>)], turns: &[usize], setup: &Net) ->
         net.settle();
         rest = tail;
     }
+    // Events of hosts that do not hold the account may have to wait until they are looked up.
+    net.wait_seconds(60);
     net.fates
 }
 

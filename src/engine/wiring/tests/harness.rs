@@ -250,7 +250,15 @@ fn answer(question: AccountLookup, state: AccountState) -> ShardCommand {
 /// An #account event with a number, padded by a field that nobody knows if it is to be long.
 pub(super) fn event(account: u64, seq: u64, status: &str) -> Vec<u8> {
     let did = format!("did:web:a{account}.test");
-    let frame = account_frame(&did, "2026-01-01T00:00:00.000Z", true, Some(status));
+    // Each a second after the one before: an #account that is not later than the last one is old.
+    let time = format!(
+        "2026-01-{:02}T{:02}:{:02}:{:02}Z",
+        1 + seq / 86_400,
+        seq / 3600 % 24,
+        seq / 60 % 60,
+        seq % 60
+    );
+    let frame = account_frame(&did, &time, true, Some(status));
     let span = parse(&frame).unwrap().seq_span;
     let mut out = frame[..span.start].to_vec();
     write_seq(seq, &mut out);
