@@ -240,7 +240,7 @@ fn subscribe(shared: &Arc<Shared>, request: &http::Request, stream: TcpStream) {
         (state.refuse, state.slam, future, state.server_header.clone())
     };
     if let Some(status) = refuse {
-        count_connection(shared, cursor);
+        count_connection(shared, cursor, None);
         return http::reply(stream, status, "application/json", r#"{"error":"Refused"}"#);
     }
     stream.set_nodelay(true).unwrap();
@@ -255,7 +255,8 @@ fn subscribe(shared: &Arc<Shared>, request: &http::Request, stream: TcpStream) {
     };
     let Ok(websocket) = tungstenite::accept_hdr(upgraded, greet) else { return };
     // From here on this thread writes frames and the other one reads: pings are answered there.
-    let (number, live) = count_connection(shared, cursor);
+    let lasting = (!slam && !future).then(|| Arc::clone(&socket));
+    let (number, live) = count_connection(shared, cursor, lasting);
     if future {
         let mut bytes = Vec::new();
         write_message(&mut bytes, b"\xa1\x62op\x20\xa1\x65error\x6cFutureCursor");
@@ -265,7 +266,6 @@ fn subscribe(shared: &Arc<Shared>, request: &http::Request, stream: TcpStream) {
         let _ = socket.stream.shutdown(Shutdown::Both);
         return;
     }
-    shared.state.lock().unwrap().open.insert(number, Arc::clone(&socket));
     drop(websocket);
     let reading = Arc::clone(&socket);
     let reader_shared = Arc::clone(shared);
@@ -278,12 +278,21 @@ fn subscribe(shared: &Arc<Shared>, request: &http::Request, stream: TcpStream) {
 }
 
 /// The connection's number, and where the stream is now: whoever waits for the connection may go on
-/// pushing frames at once, and those belong to it.
-fn count_connection(shared: &Shared, cursor: Option<u64>) -> (usize, usize) {
+/// pushing frames at once, and those belong to it. One that lasts is open in the same moment, as
+/// they may also write to it, or wait for its end.
+fn count_connection(
+    shared: &Shared,
+    cursor: Option<u64>,
+    lasting: Option<Arc<Locked>>,
+) -> (usize, usize) {
     let mut state = shared.state.lock().unwrap();
     state.cursors.push(cursor);
+    let number = state.cursors.len();
+    if let Some(socket) = lasting {
+        state.open.insert(number, socket);
+    }
     shared.changed.notify_all();
-    (state.cursors.len(), state.frames.len())
+    (number, state.frames.len())
 }
 
 fn read_until_closed(socket: Arc<Locked>) {
