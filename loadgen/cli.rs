@@ -57,6 +57,16 @@ macro_rules! network_command {
             #[argh(option, default = "4")]
             idle_seconds: u32,
 
+            /// consumers that read the whole log from its start: beside a second paced phase, and alone
+            /// (default 0, which leaves it out)
+            #[argh(option, default = "0")]
+            readers: u32,
+
+            /// the readers beside the paced phase read at all speeds and stay, instead of starting
+            /// again and again at full speed
+            #[argh(switch)]
+            mixed_readers: bool,
+
             /// events under way at full speed, all hosts together (default 2048); 0 for as many as
             /// TCP takes, which then drops and retransmits where a loopback buffer is full
             #[argh(option, default = "2048")]
@@ -121,6 +131,8 @@ macro_rules! network_command {
                     consumers: self.consumers,
                     fan_out_events: if self.consumers == 0 { 0 } else { self.fan_out_events },
                     idle_seconds: self.idle_seconds,
+                    readers: self.readers,
+                    mixed_readers: self.mixed_readers,
                     in_flight: self.in_flight,
                     cache: self.cache.clone(),
                     driver: self.driver,

@@ -78,7 +78,7 @@ pub fn consume(options: &ConsumeOptions) -> io::Result<u64> {
     .run()
 }
 
-fn shake_hands(stream: &mut TcpStream, url: &str) -> io::Result<MessageReader> {
+pub(crate) fn shake_hands(stream: &mut TcpStream, url: &str) -> io::Result<MessageReader> {
     let handshake = ClientHandshake::new(url).map_err(io::Error::other)?;
     stream.write_all(&handshake.request)?;
     let mut head = Vec::new();
@@ -98,7 +98,7 @@ fn shake_hands(stream: &mut TcpStream, url: &str) -> io::Result<MessageReader> {
     }
 }
 
-fn is_timeout(error: &io::Error) -> bool {
+pub(crate) fn is_timeout(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted)
 }
 

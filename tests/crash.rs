@@ -1,75 +1,130 @@
-//! SIGKILL in mid-stream: nothing is lost, sent twice, or renumbered.
+//! SIGKILL in mid-stream, again and again: nothing is lost, sent twice, or renumbered.
+//!
+//! `RELAYERED_TEST_KILLS=300` makes it as many kills, `RELAYERED_TEST_SEED` another order of events.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod harness;
 
-use std::collections::BTreeMap;
+use std::env;
 
-use harness::{Consumer, Relay, consumer, corpus::Corpus};
+use harness::{Consumer, consumer, stage::Stage};
 
-/// Collects by seq what consumers got over many connections; the same seq must be the same bytes.
+const KILLS: u64 = 25;
+
+fn number(variable: &str) -> Option<u64> {
+    env::var(variable).ok().map(|text| text.parse().unwrap())
+}
+
+/// A small generator of numbers (splitmix64), so that a run can be repeated.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % end
+    }
+}
+
+/// A consumer that connects again with the last number it has, and keeps all that it ever got.
 #[derive(Default)]
-struct Union(BTreeMap<u64, Vec<u8>>);
+struct Reader {
+    frames: Vec<Vec<u8>>,
+    open: Option<Consumer>,
+}
 
-impl Union {
-    fn add(&mut self, frames: Vec<Vec<u8>>) {
-        for frame in frames {
+impl Reader {
+    fn connect(&mut self, stage: &Stage) {
+        let newest = self.frames.last().map_or(0, |frame| consumer::event(frame).seq);
+        self.open = Some(Consumer::connect(stage.relay.api, Some(newest)));
+    }
+
+    /// Takes what the connection that has ended brought: all of it is new.
+    fn disconnect(&mut self) {
+        let Some(open) = self.open.take() else { return };
+        open.wait_for_end();
+        let mut newest = self.frames.last().map_or(0, |frame| consumer::event(frame).seq);
+        for frame in open.frames() {
             let seq = consumer::event(&frame).seq;
-            if let Some(before) = self.0.get(&seq) {
-                assert!(*before == frame, "seq {seq} was given to two events");
-            }
-            self.0.insert(seq, frame);
+            assert!(seq > newest, "{seq} came behind {newest}");
+            newest = seq;
+            self.frames.push(frame);
         }
     }
 
-    fn newest(&self) -> u64 {
-        self.0.last_key_value().map_or(0, |(seq, _)| *seq)
+    fn wait_for(&self, count: usize) {
+        if let Some(open) = &self.open {
+            open.wait_for(count.saturating_sub(self.frames.len()));
+        }
     }
+}
 
-    fn frames(&self) -> Vec<Vec<u8>> {
-        self.0.values().cloned().collect()
+/// When the relay dies.
+fn pass_time(dice: &mut Dice, readers: &[Reader], stage: &Stage, pushed: usize) {
+    let reader = &readers[dice.below(readers.len() as u64) as usize];
+    match dice.below(4) {
+        // At once, before anything has come, or while the hosts connect.
+        0 => {}
+        // In mid-stream: something has come out, but hardly all of it.
+        1 => reader.wait_for(reader.frames.len() + 1),
+        // When one consumer has half of what there is, or all of it.
+        2 => reader.wait_for(stage.count(pushed) / 2),
+        _ => reader.wait_for(stage.count(pushed)),
+    }
+}
+
+fn drill(stage: &mut Stage, kills: u64, dice: &mut Dice) {
+    // A host of which nothing has come yet has no place to go on from after a kill.
+    stage.push(0..1);
+    Consumer::connect(stage.relay.api, Some(0)).wait_for(stage.hosts.len());
+    let mut readers: Vec<Reader> = (0..4).map(|_| Reader::default()).collect();
+    let end = stage.longest();
+    let mut pushed = 1;
+    for kill in 1..=kills {
+        let next = 1 + (end - 1) * kill as usize / (kills as usize + 1);
+        stage.push(pushed..next);
+        let advanced = next > pushed;
+        pushed = next;
+        // Not everyone is there every time.
+        for reader in &mut readers {
+            if dice.below(4) > 0 {
+                reader.connect(stage);
+            }
+        }
+        if advanced {
+            pass_time(dice, &readers, stage, pushed);
+        }
+        // Most are killed; whoever is stopped in order has to take up the same way.
+        if dice.below(6) == 0 {
+            assert!(stage.relay.terminate().success());
+        } else {
+            stage.relay.kill();
+        }
+        readers.iter_mut().for_each(Reader::disconnect);
+        stage.relay.launch();
+    }
+    stage.push(pushed..end);
+    for reader in &mut readers {
+        reader.connect(stage);
+        reader.wait_for(stage.corpus.event_count());
+    }
+    let replay = Consumer::connect(stage.relay.api, Some(0)).wait_for(stage.corpus.event_count());
+    stage.corpus.assert_complete(&replay);
+    stage.relay.kill();
+    for mut reader in readers {
+        reader.disconnect();
+        assert!(reader.frames == replay, "what was sent live differs from a replay of the log");
     }
 }
 
 #[test]
 fn kills_in_mid_stream_lose_and_repeat_nothing() {
-    const KILLS: usize = 20;
-    let corpus = Corpus::load();
-    let (plc, hosts) = corpus.network();
-    let mut relay = Relay::start(&plc, &[]);
-    for pds in &hosts {
-        relay.add_host(pds);
-    }
-    // A host of which nothing has come yet has no place to go on from after a kill.
-    for (pds, frames) in hosts.iter().zip(&corpus.hosts) {
-        pds.push_all(frames.iter().take(1).cloned());
-    }
-    Consumer::connect(relay.api, Some(0)).wait_for(hosts.len());
-    let step = corpus.event_count() / corpus.hosts.len() / (KILLS + 1);
-    let mut union = Union::default();
-    let mut pushed = 1;
-    for _ in 0..KILLS {
-        for (pds, frames) in hosts.iter().zip(&corpus.hosts) {
-            pds.push_all(frames.iter().skip(pushed).take(step).cloned());
-        }
-        pushed += step;
-        // In mid-stream: something new has come out, but hardly all of it.
-        let before = union.newest();
-        let consumer = Consumer::connect(relay.api, Some(before));
-        consumer.wait_for(1);
-        relay.kill();
-        consumer.wait_for_end();
-        union.add(consumer.frames());
-        relay.launch();
-    }
-    for (pds, frames) in hosts.iter().zip(&corpus.hosts) {
-        pds.push_all(frames.iter().skip(pushed).cloned());
-    }
-    let consumer = Consumer::connect(relay.api, Some(union.newest()));
-    consumer.wait_until("the rest", |frames| union.0.len() + frames.len() >= corpus.event_count());
-    union.add(consumer.frames());
-    corpus.assert_complete(&union.frames());
-    let replay = Consumer::connect(relay.api, Some(0)).wait_for(corpus.event_count());
-    assert!(replay == union.frames(), "a replay from the log differs from what was sent live");
+    let kills = number("RELAYERED_TEST_KILLS").unwrap_or(KILLS);
+    let seed = number("RELAYERED_TEST_SEED").unwrap_or(1);
+    eprintln!("{kills} kills, RELAYERED_TEST_SEED={seed}");
+    // Small files, so that kills come while segments begin and end.
+    let mut stage = Stage::new(&["--log-segment-bytes", "256KiB", "--log-memory", "2MiB"]);
+    drill(&mut stage, kills, &mut Dice(seed));
 }

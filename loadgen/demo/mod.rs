@@ -3,6 +3,7 @@
 
 mod phase;
 mod relay;
+mod replay;
 mod report;
 
 use std::io;
@@ -19,6 +20,7 @@ use crate::procfs;
 
 use phase::{PhasePlan, PhaseResult};
 use relay::{Relay, wait_until};
+use replay::Manner;
 use report::{Delivered, Summary};
 
 pub use relay::RELAY_COMMAND;
@@ -52,6 +54,10 @@ pub struct Options {
     pub consumers: u32,
     pub fan_out_events: u32,
     pub idle_seconds: u32,
+    /// Consumers that read the whole log, alone and beside the paced phase.
+    pub readers: u32,
+    /// Beside it they read at all speeds.
+    pub mixed_readers: bool,
     /// Events under way at full speed; zero for no limit.
     pub in_flight: usize,
     pub cache: Option<PathBuf>,
@@ -85,20 +91,32 @@ impl Options {
     fn plan(&self) -> Vec<PhasePlan> {
         let paced = (self.rate * f64::from(self.paced_seconds)) as u32;
         let plans = [
-            ("warm-up", self.spec.accounts, None, 0),
-            ("full speed", self.events, None, 0),
-            ("paced", paced, Some(self.rate), 0),
-            ("fan-out", self.fan_out_events, None, self.consumers),
+            ("warm-up", self.spec.accounts, None, 0, None),
+            ("full speed", self.events, None, 0, None),
+            ("paced", paced, Some(self.rate), 0, None),
+            ("replay beside", self.beside(paced), Some(self.rate), 0, self.readers()),
+            ("fan-out", self.fan_out_events, None, self.consumers, None),
         ];
         let mut first = 0;
         let mut phases = Vec::new();
-        for (name, events, rate, consumers) in plans {
+        for (name, events, rate, consumers, readers) in plans {
             if events > 0 {
-                phases.push(PhasePlan { name, first, end: first + events, rate, consumers });
+                let end = first + events;
+                phases.push(PhasePlan { name, first, end, rate, consumers, readers });
                 first += events;
             }
         }
         phases
+    }
+
+    /// Events of the paced phase with readers beside it.
+    fn beside(&self, paced: u32) -> u32 {
+        if self.readers > 0 { paced } else { 0 }
+    }
+
+    fn readers(&self) -> Option<(u32, Manner)> {
+        let manner = if self.mixed_readers { Manner::Mixed } else { Manner::Again };
+        Some((self.readers, manner))
     }
 }
 
@@ -155,6 +173,7 @@ pub fn run(options: &Options) -> Result<bool, DemoError> {
             break;
         }
     }
+    let replayed = measure_replay(&stage);
     let idle = measure_idle(&stage);
     let signature = match plan.iter().find(|plan| plan.name == "full speed") {
         Some(plan) => verify::signature_cost(&corpus, plan.first, plan.end, SIGNATURE_SAMPLE),
@@ -168,6 +187,7 @@ pub fn run(options: &Options) -> Result<bool, DemoError> {
         corpus: corpus.summary(),
         generate_seconds,
         driver: stage.driver.kind,
+        replayed,
         relay_idle_percent: idle,
         signature,
         delivered,
@@ -228,6 +248,20 @@ fn join_consumers(stage: &mut Stage<'_>, count: u32) -> Result<(), DemoError> {
     }
     let all = || stage.others.iter().all(|other| other.connected.load(Ordering::Acquire));
     if wait_until(stage.options.patience, all) { Ok(()) } else { Err(DemoError::Consumer) }
+}
+
+/// Replays of the whole log by one reader and by all of them, with nothing else going on.
+fn measure_replay(stage: &Stage<'_>) -> Vec<replay::Replayed> {
+    let all = stage.options.readers;
+    let groups = if all > 1 { vec![1, all] } else { vec![all; all as usize] };
+    let measured = groups.into_iter().filter_map(|count| {
+        let replayed = replay::alone(stage, count)
+            .inspect_err(|error| tracing::error!("the replay could not be measured: {error}"))
+            .ok()?;
+        stage.say(&report::replayed_text(&replayed));
+        Some(replayed)
+    });
+    measured.collect()
 }
 
 /// The relay's CPU with nothing to do, in per cent of a core.

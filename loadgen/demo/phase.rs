@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam::channel;
 
+use super::replay::{Manner, Readers, Replayed};
 use super::{Stage, report};
 use crate::driver::PHASE_NOTICE;
 use crate::histogram::Percentiles;
@@ -21,6 +22,8 @@ pub(super) struct PhasePlan {
     pub(super) rate: Option<f64>,
     /// Consumers that join before it.
     pub(super) consumers: u32,
+    /// Readers of the whole log beside it.
+    pub(super) readers: Option<(u32, Manner)>,
 }
 
 #[derive(Clone, Debug, serde::Serialize)]
@@ -40,6 +43,7 @@ pub(super) struct PhaseResult {
     pub(super) latency_from_due: Percentiles,
     /// CPU of the relay's threads for each event, by name, in microseconds.
     pub(super) relay_threads: BTreeMap<String, f64>,
+    pub(super) replayed: Option<Replayed>,
 }
 
 /// CPU times at one moment.
@@ -97,7 +101,15 @@ pub(super) fn run(stage: &Stage<'_>, plan: &PhasePlan) -> PhaseResult {
         Some(rate) => Phase::at_rate(plan.first, plan.end, start_ns, rate),
         None => Phase::full_speed(plan.first, plan.end, start_ns),
     });
+    let readers = plan.readers.map(|(count, manner)| Readers::start(stage, count, manner));
+    let readers = readers.transpose().unwrap_or_else(|error| {
+        tracing::error!("the readers could not be started: {error}");
+        None
+    });
     let arrived = || {
+        if let Some(readers) = &readers {
+            readers.note_newest(stage.witness.last_seq.load(Ordering::Relaxed));
+        }
         let others = stage.others.iter().zip(&others_before);
         let others = others.map(|(other, before)| other.events.load(Ordering::Acquire) - before);
         let witness = stage.witness.events.load(Ordering::Acquire);
@@ -105,6 +117,7 @@ pub(super) fn run(stage: &Stage<'_>, plan: &PhasePlan) -> PhaseResult {
     };
     let complete = watch(stage, plan, || arrived() == (true, true));
     let seconds = start.elapsed().as_secs_f64();
+    let replayed = readers.map(|readers| readers.finish(stage));
     let after = Sample::take(stage.relay.pid);
     let per_event = |before: Option<u64>, after: Option<u64>| {
         let used = after?.checked_sub(before?)?;
@@ -126,7 +139,13 @@ pub(super) fn run(stage: &Stage<'_>, plan: &PhasePlan) -> PhaseResult {
         latency: stage.witness.latency.percentiles(),
         latency_from_due: stage.witness.latency_from_due.percentiles(),
         relay_threads: threads.filter(|(_, micros)| *micros >= 0.01).collect(),
+        replayed,
     }
+}
+
+/// CPU time of the relay, in nanoseconds.
+pub(super) fn process_cpu(pid: Option<u32>) -> Option<u64> {
+    pid.and_then(procfs::process_cpu_nanos)
 }
 
 /// Shows a line each second until everything has arrived; false if nothing moves any more.

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use serde_json::json;
 
 use super::phase::{PhaseResult, Tick};
+use super::replay::Replayed;
 use crate::corpus::CorpusSummary;
 use crate::corpus::verify::SignatureCost;
 use crate::driver::DriverKind;
@@ -32,6 +33,7 @@ pub(super) struct Summary {
     pub(super) generate_seconds: f64,
     pub(super) driver: DriverKind,
     pub(super) phases: Vec<PhaseResult>,
+    pub(super) replayed: Vec<Replayed>,
     pub(super) relay_idle_percent: Option<f64>,
     pub(super) signature: SignatureCost,
     pub(super) delivered: Delivered,
@@ -52,7 +54,12 @@ impl Summary {
     pub(super) fn good(&self) -> bool {
         self.delivered.good()
             && self.phases.iter().all(|phase| phase.complete)
+            && self.replays().all(|replayed| replayed.failed == 0)
             && self.relay_stopped_cleanly != Some(false)
+    }
+
+    fn replays(&self) -> impl Iterator<Item = &Replayed> {
+        self.replayed.iter().chain(self.phases.iter().filter_map(|phase| phase.replayed.as_ref()))
     }
 
     fn phase(&self, name: &str) -> Option<&PhaseResult> {
@@ -85,6 +92,7 @@ impl Summary {
             "relayOverSignature": self.ratios().map(|(alone, _)| alone),
             "relayOverSignatureAllCores": self.ratios().map(|(_, busy)| busy),
             "microsPerFurtherDelivery": self.micros_per_delivery(),
+            "replayed": self.replayed,
             "relayIdlePercent": self.relay_idle_percent,
             "relayResidentBytes": self.resident_bytes,
             "relayStopSeconds": self.relay_stop_seconds,
@@ -164,11 +172,34 @@ pub(super) fn phase_text(phase: &PhaseResult) -> String {
     if !phase.complete {
         text.push_str("  INCOMPLETE");
     }
+    if let Some(replayed) = &phase.replayed {
+        let _ = write!(text, "\n        beside it, {}", replayed_text(replayed));
+    }
     if !phase.relay_threads.is_empty() {
         let threads = phase.relay_threads.iter();
         let threads: Vec<String> =
             threads.map(|(name, micros)| format!("{name} {micros:.1}")).collect();
         let _ = write!(text, "\n        by thread: {}", threads.join(", "));
+    }
+    text
+}
+
+pub(super) fn replayed_text(replayed: &Replayed) -> String {
+    let mut text = format!(
+        "replay: {} events to {} reader{} in {:.2} s = {:.0}/s, {:.2} GB/s",
+        replayed.events,
+        replayed.readers,
+        if replayed.readers == 1 { "" } else { "s" },
+        replayed.seconds,
+        replayed.events as f64 / replayed.seconds,
+        replayed.bytes as f64 / 1e9 / replayed.seconds,
+    );
+    if let Some(micros) = replayed.relay_micros_per_event {
+        let _ = write!(text, ", relay {micros:.2} µs CPU each = {:.0}/s a core", 1e6 / micros);
+    }
+    let _ = write!(text, "; {} came to the newest event", replayed.caught_up);
+    if replayed.failed > 0 {
+        let _ = write!(text, "; {} FAILED", replayed.failed);
     }
     text
 }
@@ -219,6 +250,14 @@ pub(super) fn summary_text(summary: &Summary) -> String {
     if let Some(paced) = summary.phase("paced") {
         line("latency from write", percentiles(&paced.latency));
         line("latency from due time", percentiles(&paced.latency_from_due));
+    }
+    if let Some(beside) = summary.phase("replay beside") {
+        line("  beside replays", percentiles(&beside.latency));
+        let behind = beside.replayed.iter().flat_map(|replayed| &replayed.behind);
+        for (speed, behind) in behind.filter(|(speed, _)| speed.is_some()) {
+            let speed = speed.unwrap_or_default() / 1_000_000;
+            line("", format!("a reader of {speed} MB/s ended {behind} events behind"));
+        }
     }
     if let Some(percent) = summary.relay_idle_percent {
         line("idle", format!("{percent:.2} % of a core"));

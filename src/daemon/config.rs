@@ -44,6 +44,8 @@ pub(crate) struct Config {
     pub(crate) connections_per_address_max: Option<usize>,
     /// CIDR notation, checked.
     pub(crate) trusted_proxies: Vec<ipnet::IpNet>,
+    pub(crate) consumer_stall: Duration,
+    pub(crate) consumer_ping: Duration,
     pub(crate) database: DatabaseUrl,
     pub(crate) log_dir: PathBuf,
     pub(crate) replay_window: Duration,
@@ -115,6 +117,14 @@ impl Config {
                 1024,
             )?,
             trusted_proxies: networks("trusted-proxies", &flags.trusted_proxies)?,
+            consumer_stall: some_time(
+                "consumer-stall-time",
+                flags.consumer_stall_time.as_deref().unwrap_or("30s"),
+            )?,
+            consumer_ping: some_time(
+                "consumer-ping-interval",
+                flags.consumer_ping_interval.as_deref().unwrap_or("30s"),
+            )?,
             database: database(flags, &data_dir)?,
             log_dir: flags.persist_dir.as_ref().map_or_else(|| data_dir.join("log"), PathBuf::from),
             replay_window: time("replay-window", flags.replay_window.as_deref().unwrap_or("72h"))?,
@@ -352,6 +362,14 @@ fn time(flag: &'static str, text: &str) -> Result<Duration, ConfigError> {
 }
 
 /// `512MiB`, `10GB`, `1000000`.
+/// As [`time`], but not zero.
+fn some_time(flag: &'static str, text: &str) -> Result<Duration, ConfigError> {
+    match time(flag, text)? {
+        Duration::ZERO => Err(fault(flag, "must be more than 0")),
+        some => Ok(some),
+    }
+}
+
 fn size(flag: &'static str, text: &str) -> Result<u64, ConfigError> {
     let wrong = || fault(flag, format!("{text:?} is not a size such as 512MiB or 10GB"));
     let (number, unit) = split_unit(text.trim()).ok_or_else(wrong)?;

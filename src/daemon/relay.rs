@@ -154,6 +154,8 @@ fn start_engine(config: &Config, store: &Store, bell: &Arc<Doorbell>) -> Result<
             "the event log is gone: numbering goes on well behind the last number known"
         );
     }
+    engine.consumers.stall = config.consumer_stall;
+    engine.consumers.ping = config.consumer_ping;
     engine.driver = match config.driver {
         DriverChoice::Auto => Driver::Auto,
         DriverChoice::Uring => Driver::Uring,

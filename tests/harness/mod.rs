@@ -19,8 +19,10 @@ pub mod json;
 pub mod pds;
 pub mod plc;
 pub mod postgres;
+pub mod raw;
 pub mod relay;
 pub mod seccomp;
+pub mod stage;
 
 use std::{
     env, thread,

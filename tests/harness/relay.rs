@@ -219,6 +219,13 @@ impl Relay {
         });
     }
 
+    /// Waits until the log, to which nothing is added, is down to its `--replay-bytes`.
+    pub fn wait_for_retention(&self, bytes: u32) {
+        eventually(&format!("a log of {bytes} bytes"), || {
+            (self.metric("relayered_log_size_bytes", "") <= f64::from(bytes)).then_some(())
+        });
+    }
+
     /// Memory in use, in bytes.
     pub fn resident_bytes(&self) -> usize {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();

@@ -2,10 +2,10 @@
 
 use axum::{
     body::Body,
-    extract::{Request, State},
+    extract::{Query, Request, State},
     response::Response,
 };
-use http::{HeaderMap, Method, StatusCode, header};
+use http::{HeaderMap, Method, StatusCode, Uri, header};
 use hyper_util::rt::TokioIo;
 use ports::{ConsumerId, ConsumerSocket, ShardCommand, ShardId};
 use tungstenite::handshake::server::create_response_with_body;
@@ -36,7 +36,7 @@ pub(crate) async fn subscribe_repos(
         return Err(not_ready());
     }
     check_upgrade(request.headers())?;
-    let cursor = cursor(request.uri().query().unwrap_or_default())?;
+    let cursor = cursor(request.uri())?;
     accept(&shared, request, cursor)
 }
 
@@ -126,18 +126,22 @@ fn check_upgrade(headers: &HeaderMap) -> Result<(), ApiError> {
     ))
 }
 
-/// The cursor, read from the raw query: a stream has no other parameter that matters.
-fn cursor(query: &str) -> Result<Option<u64>, ApiError> {
-    let value = query.split('&').find_map(|pair| pair.strip_prefix("cursor="));
-    match value {
-        None | Some("") => Ok(None),
-        Some(text) if text.bytes().all(|byte| byte.is_ascii_digit()) => {
-            text.parse::<u64>().map(Some).map_err(|_too_great| {
-                ApiError::invalid("\"cursor\" is greater than any sequence number")
-            })
-        }
-        Some(_) => Err(ApiError::invalid("\"cursor\" must be a number of 0 or more")),
+/// The cursor: digits and nothing else. Whoever sends one that can't be meant should hear of it, rather
+/// than get a stream that begins elsewhere.
+fn cursor(uri: &Uri) -> Result<Option<u64>, ApiError> {
+    let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(uri)
+        .map_err(|error| ApiError::invalid(format!("the query can't be read: {error}")))?;
+    let mut given = pairs.into_iter().filter(|(name, _)| name == "cursor");
+    let Some((_, text)) = given.next() else { return Ok(None) };
+    if given.next().is_some() {
+        return Err(ApiError::invalid("\"cursor\" is given more than once"));
     }
+    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(ApiError::invalid("\"cursor\" must be a number of 0 or more"));
+    }
+    text.parse::<u64>()
+        .map(Some)
+        .map_err(|_too_great| ApiError::invalid("\"cursor\" is greater than any sequence number"))
 }
 
 #[cfg(test)]
@@ -146,19 +150,36 @@ mod tests {
 
     #[test]
     fn cursors_are_numbers_of_zero_or_more() {
+        let read = |query: &str| cursor(&format!("/xrpc/x?{query}").parse().unwrap());
         for (query, expected) in [
             ("", None),
-            ("cursor=", None),
+            ("curso=1", None),
             ("cursor=0", Some(0)),
+            ("cursor=007", Some(7)),
             ("a=b&cursor=17", Some(17)),
+            ("cursor=%31%37", Some(17)),
+            ("%63ursor=17", Some(17)),
             ("cursor=18446744073709551615", Some(u64::MAX)),
         ] {
-            assert_eq!(cursor(query).unwrap(), expected, "{query}");
+            assert_eq!(read(query).unwrap(), expected, "{query}");
         }
-        for bad in
-            ["cursor=-1", "cursor=+1", "cursor=x", "cursor=1.0", "cursor=99999999999999999999"]
-        {
-            assert!(cursor(bad).is_err(), "{bad}");
+        for bad in [
+            "cursor=",
+            "cursor",
+            "cursor=-1",
+            "cursor=+1",
+            "cursor=%201",
+            "cursor=1%00",
+            "cursor=x",
+            "cursor=1.0",
+            "cursor=1e3",
+            "cursor=0x10",
+            "cursor=%d9%a1",
+            "cursor=99999999999999999999",
+            "cursor=1&cursor=2",
+            "cursor=&cursor=2",
+        ] {
+            assert!(read(bad).is_err(), "{bad}");
         }
     }
 }

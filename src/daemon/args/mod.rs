@@ -33,6 +33,10 @@ pub(crate) struct Flags {
     pub(crate) max_connections_per_address: Option<String>,
     #[argh(option, description = "proxies that are believed")]
     pub(crate) trusted_proxies: Vec<String>,
+    #[argh(option, description = "time without progress of a consumer")]
+    pub(crate) consumer_stall_time: Option<String>,
+    #[argh(option, description = "time between pings of a consumer")]
+    pub(crate) consumer_ping_interval: Option<String>,
     #[argh(option, description = "directory of all data")]
     pub(crate) data_dir: Option<String>,
     #[argh(option, description = "database")]

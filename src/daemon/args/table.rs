@@ -102,6 +102,21 @@ pub(crate) const GROUPS: &[Group] = &[
                 "Networks of reverse proxies whose X-Forwarded-For (or Forwarded) tells the \
                  client's address. Others are not believed."
             ),
+            flag!(
+                "consumer-stall-time",
+                ["RELAY_CONSUMER_STALL_TIME"],
+                Value("TIME"),
+                "30s",
+                "A consumer that takes no byte for so long gets ConsumerTooSlow and is closed."
+            ),
+            flag!(
+                "consumer-ping-interval",
+                ["RELAY_CONSUMER_PING_INTERVAL"],
+                Value("TIME"),
+                "30s",
+                "A consumer to whom nothing was sent for so long is pinged, and closed if it does \
+                 not answer within the same time."
+            ),
         ],
     },
     Group {

@@ -1,0 +1,46 @@
+//! A relay with the corpus's three hosts, which send what they are told to.
+
+use std::ops::Range;
+
+use super::{
+    FakePds, FakePlc, Relay,
+    corpus::{Corpus, HOSTS},
+};
+
+pub struct Stage {
+    pub corpus: Corpus,
+    pub hosts: [FakePds; HOSTS],
+    pub relay: Relay,
+    _plc: FakePlc,
+}
+
+impl Stage {
+    /// Starts the relay, and waits until it has connected to all hosts.
+    pub fn new(arguments: &[&str]) -> Self {
+        let corpus = Corpus::load();
+        let (plc, hosts) = corpus.network();
+        let relay = Relay::start(&plc, arguments);
+        for pds in &hosts {
+            relay.add_host(pds);
+        }
+        Self { corpus, hosts, relay, _plc: plc }
+    }
+
+    /// Lets each host send the events in that range of its stream, as far as there are so many.
+    pub fn push(&self, range: Range<usize>) {
+        for (pds, frames) in self.hosts.iter().zip(&self.corpus.hosts) {
+            let range = range.start.min(frames.len())..range.end.min(frames.len());
+            pds.push_all(frames[range].iter().cloned());
+        }
+    }
+
+    /// How many events all hosts have sent, if each has sent so many.
+    pub fn count(&self, each: usize) -> usize {
+        self.corpus.hosts.iter().map(|frames| frames.len().min(each)).sum()
+    }
+
+    /// The length of the longest stream.
+    pub fn longest(&self) -> usize {
+        self.corpus.hosts.iter().map(Vec::len).max().unwrap_or(0)
+    }
+}
