@@ -132,7 +132,7 @@ fn what_is_no_number_of_zero_or_more_is_refused_before_the_upgrade() {
         assert_eq!(reply.json()["error"], "InvalidRequest", "cursor={cursor}");
         assert!(!reply.headers.contains_key("upgrade"), "cursor={cursor}: {reply:?}");
     }
-    assert_eq!(relay.metric("relayered_consumer_connections_count", ""), 0.0);
+    assert!(relay.metric("relayered_consumer_connections_count", "") < 1.0);
 }
 
 #[test]

@@ -25,7 +25,7 @@ fn busiest(corpus: &Corpus, count: usize) -> String {
         let first = corpus.hosts.iter().flat_map(|frames| frames.iter().take(count));
         first.filter(|(_, frame)| consumer::event(frame).did == did).count()
     };
-    corpus.dids().max_by_key(|did| events(did)).unwrap().to_owned()
+    corpus.dids().max_by_key(|did| (events(did), *did)).unwrap().to_owned()
 }
 
 /// Whether it is a commit or sync of the account: what a take-down reaches.
@@ -66,7 +66,7 @@ fn replay(relay: &Relay, newest: &[u8]) -> Vec<Vec<u8>> {
 
 fn wait_until_erased(stage: &Stage) {
     eventually("the erasure", || {
-        (stage.relay.metric("relayered_log_erasures_pending_count", "") == 0.0).then_some(())
+        (stage.relay.metric("relayered_log_erasures_pending_count", "") < 1.0).then_some(())
     });
 }
 
@@ -80,7 +80,7 @@ fn a_take_down_reaches_the_past_and_its_reversal_lets_new_events_flow() {
     stage.push(0..half);
     let before = live.wait_for(stage.count(half));
     let marked = before.iter().rfind(|frame| is_content(frame, &did)).unwrap();
-    let secret = consumer::without_seq(marked)[marked.len() / 2..].to_vec();
+    let secret = marked[consumer::event(marked).seq_span.end..].to_vec();
     let log = stage.relay.data_dir().join("log");
     assert!(!is_nowhere(&log, &secret), "what is looked for is what the files hold");
 

@@ -94,7 +94,7 @@ impl Options {
             ("warm-up", self.spec.accounts, None, 0, None),
             ("full speed", self.events, None, 0, None),
             ("paced", paced, Some(self.rate), 0, None),
-            ("replay beside", self.beside(paced), Some(self.rate), 0, self.readers()),
+            ("replay beside", self.beside(paced), Some(self.rate), 0, Some(self.readers())),
             ("fan-out", self.fan_out_events, None, self.consumers, None),
         ];
         let mut first = 0;
@@ -114,9 +114,8 @@ impl Options {
         if self.readers > 0 { paced } else { 0 }
     }
 
-    fn readers(&self) -> Option<(u32, Manner)> {
-        let manner = if self.mixed_readers { Manner::Mixed } else { Manner::Again };
-        Some((self.readers, manner))
+    fn readers(&self) -> (u32, Manner) {
+        (self.readers, if self.mixed_readers { Manner::Mixed } else { Manner::Again })
     }
 }
 

@@ -253,11 +253,7 @@ pub(super) fn summary_text(summary: &Summary) -> String {
     }
     if let Some(beside) = summary.phase("replay beside") {
         line("  beside replays", percentiles(&beside.latency));
-        let behind = beside.replayed.iter().flat_map(|replayed| &replayed.behind);
-        for (speed, behind) in behind.filter(|(speed, _)| speed.is_some()) {
-            let speed = speed.unwrap_or_default() / 1_000_000;
-            line("", format!("a reader of {speed} MB/s ended {behind} events behind"));
-        }
+        readers_behind(beside).for_each(|behind| line("", behind));
     }
     if let Some(percent) = summary.relay_idle_percent {
         line("idle", format!("{percent:.2} % of a core"));
@@ -276,6 +272,15 @@ pub(super) fn summary_text(summary: &Summary) -> String {
     }
     line("verdict", if summary.good() { "good".into() } else { "NOT good".into() });
     text
+}
+
+/// Where those ended that read no faster than they should.
+fn readers_behind(phase: &PhaseResult) -> impl Iterator<Item = String> {
+    let readers = phase.replayed.iter().flat_map(|replayed| &replayed.behind);
+    readers.filter_map(|(speed, behind)| {
+        let speed = (*speed)? / 1_000_000;
+        Some(format!("a reader of {speed} MB/s ended {behind} events behind"))
+    })
 }
 
 fn percentiles(latency: &Percentiles) -> String {

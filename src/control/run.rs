@@ -168,6 +168,13 @@ pub async fn run(
     hosts.stop_dialing();
     wait_for(&mut stage, Stage::Ending).await;
     servers.shutdown().await;
+    write_down(&store, &hosts, &notices).await?;
+    tasks.shutdown().await;
+    Ok(())
+}
+
+/// What is held back goes to the database, as far as it is there.
+async fn write_down(store: &Store, hosts: &Hosts, notices: &Notices) -> Result<(), ControlError> {
     notices.flush().await;
     hosts.flush().await?;
     match store.close().await {
@@ -177,7 +184,6 @@ pub async fn run(
         ),
         closed => closed?,
     }
-    tasks.shutdown().await;
     Ok(())
 }
 

@@ -119,37 +119,26 @@ impl Config {
             trusted_proxies: networks("trusted-proxies", &flags.trusted_proxies)?,
             consumer_stall: some_time(
                 "consumer-stall-time",
-                flags.consumer_stall_time.as_deref().unwrap_or("30s"),
+                flags.consumer_stall_time.as_deref(),
+                "30s",
             )?,
             consumer_ping: some_time(
                 "consumer-ping-interval",
-                flags.consumer_ping_interval.as_deref().unwrap_or("30s"),
+                flags.consumer_ping_interval.as_deref(),
+                "30s",
             )?,
             database: database(flags, &data_dir)?,
             log_dir: flags.persist_dir.as_ref().map_or_else(|| data_dir.join("log"), PathBuf::from),
-            replay_window: time("replay-window", flags.replay_window.as_deref().unwrap_or("72h"))?,
-            replay_bytes: flags
-                .replay_bytes
-                .as_deref()
-                .map(|t| size("replay-bytes", t))
-                .transpose()?,
-            segment_bytes: size(
-                "log-segment-bytes",
-                flags.log_segment_bytes.as_deref().unwrap_or("256MiB"),
-            )?,
-            log_memory_bytes: flags
-                .log_memory
-                .as_deref()
-                .map(|text| size("log-memory", text))
-                .transpose()?,
+            replay_window: time("replay-window", flags.replay_window.as_deref(), "72h")?,
+            replay_bytes: size_if("replay-bytes", flags.replay_bytes.as_deref())?,
+            segment_bytes: size("log-segment-bytes", flags.log_segment_bytes.as_deref(), "256MiB")?,
+            log_memory_bytes: size_if("log-memory", flags.log_memory.as_deref())?,
             accounts_memory_bytes: size(
                 "accounts-memory",
-                flags.accounts_memory.as_deref().unwrap_or("4GiB"),
+                flags.accounts_memory.as_deref(),
+                "4GiB",
             )?,
-            sync_interval: time(
-                "sync-interval",
-                flags.sync_interval.as_deref().unwrap_or("100ms"),
-            )?,
+            sync_interval: time("sync-interval", flags.sync_interval.as_deref(), "100ms")?,
             initial_seq: initial_seq(flags)?,
             trusted_domains: trusted_domains(flags),
             account_limit: number(
@@ -226,6 +215,31 @@ fn trusted_domains(flags: &Flags) -> Vec<String> {
 }
 
 /// A limit; 0 is none.
+fn time(flag: &'static str, text: Option<&str>, default: &str) -> Result<Duration, ConfigError> {
+    parse_time(flag, text.unwrap_or(default))
+}
+
+/// As [`time`], but not zero.
+fn some_time(
+    flag: &'static str,
+    text: Option<&str>,
+    default: &str,
+) -> Result<Duration, ConfigError> {
+    match time(flag, text, default)? {
+        Duration::ZERO => Err(fault(flag, "must be more than 0")),
+        some => Ok(some),
+    }
+}
+
+fn size(flag: &'static str, text: Option<&str>, default: &str) -> Result<u64, ConfigError> {
+    parse_size(flag, text.unwrap_or(default))
+}
+
+/// One that has no default.
+fn size_if(flag: &'static str, text: Option<&str>) -> Result<Option<u64>, ConfigError> {
+    text.map(|text| parse_size(flag, text)).transpose()
+}
+
 fn maximum(
     flag: &'static str,
     text: Option<&str>,
@@ -330,7 +344,7 @@ fn split_unit(text: &str) -> Option<(f64, &str)> {
 }
 
 /// `72h`, `5m`, `1h30m`, `500ms`.
-fn time(flag: &'static str, text: &str) -> Result<Duration, ConfigError> {
+fn parse_time(flag: &'static str, text: &str) -> Result<Duration, ConfigError> {
     let wrong = || fault(flag, format!("{text:?} is not a time such as 72h, 5m or 30s"));
     let mut rest = text.trim();
     let mut seconds = 0.0;
@@ -362,15 +376,7 @@ fn time(flag: &'static str, text: &str) -> Result<Duration, ConfigError> {
 }
 
 /// `512MiB`, `10GB`, `1000000`.
-/// As [`time`], but not zero.
-fn some_time(flag: &'static str, text: &str) -> Result<Duration, ConfigError> {
-    match time(flag, text)? {
-        Duration::ZERO => Err(fault(flag, "must be more than 0")),
-        some => Ok(some),
-    }
-}
-
-fn size(flag: &'static str, text: &str) -> Result<u64, ConfigError> {
+fn parse_size(flag: &'static str, text: &str) -> Result<u64, ConfigError> {
     let wrong = || fault(flag, format!("{text:?} is not a size such as 512MiB or 10GB"));
     let (number, unit) = split_unit(text.trim()).ok_or_else(wrong)?;
     let factor = match unit.trim().to_ascii_lowercase().as_str() {
@@ -418,18 +424,18 @@ mod tests {
             ("250ms", 0.25),
             ("0", 0.0),
         ] {
-            assert_eq!(time("x", text).unwrap(), Duration::from_secs_f64(seconds), "{text}");
+            assert_eq!(parse_time("x", text).unwrap(), Duration::from_secs_f64(seconds), "{text}");
         }
         for bad in ["", "72", "h", "5 m", "-5m", "99999999d", "5y"] {
-            assert!(time("x", bad).is_err(), "{bad}");
+            assert!(parse_time("x", bad).is_err(), "{bad}");
         }
         for (text, bytes) in
             [("1", 1), ("512MiB", 512 << 20), ("10GB", 10_000_000_000), ("1.5k", 1536)]
         {
-            assert_eq!(size("x", text).unwrap(), bytes, "{text}");
+            assert_eq!(parse_size("x", text).unwrap(), bytes, "{text}");
         }
         for bad in ["", "x", "5x", "0", "-1", "9999999TB"] {
-            assert!(size("x", bad).is_err(), "{bad}");
+            assert!(parse_size("x", bad).is_err(), "{bad}");
         }
     }
 

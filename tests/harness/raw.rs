@@ -52,11 +52,12 @@ impl RawConsumer {
         let mut stream = TcpStream::from(socket);
         stream.set_read_timeout(Some(patience())).unwrap();
         stream.set_nodelay(true).unwrap();
-        let mut request = format!("GET {SUBSCRIBE}{query} HTTP/1.1\r\nHost: {api}\r\n");
-        for (name, value) in UPGRADE {
-            request.push_str(&format!("{name}: {value}\r\n"));
-        }
-        stream.write_all(format!("{request}\r\n").as_bytes()).unwrap();
+        let headers: Vec<_> =
+            UPGRADE.iter().map(|(name, value)| format!("{name}: {value}")).collect();
+        let headers = headers.join("\r\n");
+        let request =
+            format!("GET {SUBSCRIBE}{query} HTTP/1.1\r\nHost: {api}\r\n{headers}\r\n\r\n");
+        stream.write_all(request.as_bytes()).unwrap();
         let mut head = Vec::new();
         let mut byte = [0];
         while !head.ends_with(b"\r\n\r\n") {
