@@ -15,6 +15,8 @@ pub(super) struct Charges {
 struct Charge {
     lookups: u64,
     accounts: u64,
+    well_formed: u64,
+    waived: u64,
 }
 
 impl Charges {
@@ -31,6 +33,13 @@ impl Charges {
         self.by_host.entry(host).or_default().lookups += 1;
     }
 
+    /// A commit of a host that is held to lenient rules: whether it needed them.
+    pub(super) fn note_lenient(&mut self, host: HostId, waived: bool) {
+        let charge = self.by_host.entry(host).or_default();
+        charge.waived += u64::from(waived);
+        charge.well_formed += u64::from(!waived);
+    }
+
     pub(super) fn note_account(&mut self, host: HostId, is_new: bool) {
         if is_new {
             self.by_host.entry(host).or_default().accounts += 1;
@@ -42,6 +51,8 @@ impl Charges {
         std::mem::take(&mut self.by_host).into_iter().map(|(host, charge)| HostProgress {
             forced_lookups: charge.lookups,
             new_accounts: charge.accounts,
+            well_formed: charge.well_formed,
+            waived: charge.waived,
             ..HostProgress::new(host)
         })
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ecdsa::Check;
-use ports::{LookupWhy, RefusalReason};
+use ports::{EventKind, LookupWhy, RefusalReason, Remark, Strictness};
 
 use super::{
     Accounts, Checked, Noted, Pending, Scratch, Verified, WallTime,
@@ -91,8 +91,12 @@ impl Accounts {
                     self.ask(&did, Ask { sender, why, fresh: true, state_wanted: false });
                     self.mark_waits(&did);
                 }
+                let lenient = pending.frame.strictness() == Strictness::Lenient;
                 let verified =
                     Verified::new(pending.frame, forward.out, forward.after, &forward.evidence);
+                if lenient && verified.kind() == EventKind::Commit {
+                    self.charges.note_lenient(sender, verified.has_remark(Remark::TreeWaived));
+                }
                 self.counter.forwarded(&verified);
                 self.emit(verified);
             }
