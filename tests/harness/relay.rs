@@ -4,7 +4,7 @@ use std::{
     io::{BufRead, BufReader},
     net::SocketAddr,
     process::{Child, Command, ExitStatus, Stdio},
-    sync::{Arc, Condvar, Mutex},
+    sync::{Arc, Condvar, Mutex, PoisonError},
     thread,
     time::Instant,
 };
@@ -164,7 +164,9 @@ impl Relay {
     }
 
     pub fn log(&self) -> String {
-        self.output.0.lock().unwrap().lines.join("\n")
+        // Also after a wait for a line that was in vain.
+        let output = self.output.0.lock().unwrap_or_else(PoisonError::into_inner);
+        output.lines.join("\n")
     }
 
     /// Asks the relay, as an admin, to crawl the host, and waits until it has connected.

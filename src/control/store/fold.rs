@@ -24,7 +24,11 @@ struct Folded {
     seq: RelaySeq,
     host: Option<HostId>,
     upstream: Option<UpstreamStatus>,
-    local: Option<LocalStatus>,
+    /// Only for an account whose row is lost. Rows hold what the relay itself says of an account
+    /// before any shard is told: records tell what was said when they were made, which may be older.
+    local: LocalStatus,
+    /// The newest record does not say what the relay said.
+    rebuilt: bool,
     announced: Option<Effective>,
     head: Option<RepoHead>,
 }
@@ -40,7 +44,8 @@ impl Folded {
             seq: record.seq,
             host: speaks.then_some(record.host),
             upstream: (!(rebuilt && identity)).then_some(record.upstream),
-            local: (!rebuilt).then_some(record.local),
+            local: if rebuilt { LocalStatus::Active } else { record.local },
+            rebuilt,
             // A frame from which a record was made again says just what consumers were told.
             announced: (record.kind == EventKind::Account)
                 .then(|| effective(record.upstream, record.local)),
@@ -55,7 +60,8 @@ impl Folded {
             seq: new.seq,
             host: new.host.or(old.host),
             upstream: new.upstream.or(old.upstream),
-            local: new.local.or(old.local),
+            local: if new.rebuilt { old.local } else { new.local },
+            rebuilt: new.rebuilt && old.rebuilt,
             announced: new.announced.or(old.announced),
             head: new.head.or(old.head),
         }
@@ -111,7 +117,7 @@ impl Fold {
             if let Some(before) = self.before.get(&account) {
                 // A take-down by the relay itself, read from a frame, is not the host's word.
                 let ours = before.local == LocalStatus::Takendown
-                    && folded.local.is_none()
+                    && folded.rebuilt
                     && folded.upstream.is_some_and(|said| said.word == StatusWord::Takendown);
                 if ours {
                     folded.upstream = None;
@@ -120,7 +126,7 @@ impl Fold {
                 counts.add(
                     folded.host.unwrap_or(before.host),
                     folded.upstream.unwrap_or(before.upstream),
-                    folded.local.unwrap_or(before.local),
+                    before.local,
                 );
             }
             rows.push(account_row(account, &folded));
@@ -131,7 +137,6 @@ impl Fold {
             "UPDATE account SET
                  host_id = coalesce(r.host, account.host_id),
                  upstream = coalesce(r.upstream, account.upstream),
-                 local = coalesce(r.local, account.local),
                  announced = coalesce(r.announced, account.announced),
                  rev = coalesce(r.rev, account.rev),
                  data = coalesce(r.data, account.data),
@@ -141,7 +146,6 @@ impl Fold {
                 ("id", Type::Int),
                 ("host", Type::Int),
                 ("upstream", Type::Int),
-                ("local", Type::Int),
                 ("announced", Type::Int),
                 ("rev", Type::Int),
                 ("data", Type::Bytes),
@@ -158,7 +162,6 @@ fn account_row(account: AccountId, folded: &Folded) -> Vec<Value> {
         account.0,
         folded.host.map(|host| host.0),
         folded.upstream.map(UpstreamStatus::code),
-        folded.local.map(|local| local as u8),
         folded.announced.map(Effective::code),
         folded.head.map(|head| head.rev),
         folded.head.map(|head| head.data),
@@ -265,7 +268,7 @@ fn newborn(id: AccountId, folded: &Folded) -> AccountState {
         id,
         host: folded.host.unwrap_or(HostId::RELAY),
         upstream: folded.upstream.unwrap_or(UpstreamStatus::ACTIVE),
-        local: folded.local.unwrap_or_default(),
+        local: folded.local,
         announced: None,
         head: None,
     }

@@ -22,8 +22,30 @@ async fn the_last_state_of_an_account_wins() {
         log.append(account.id.0, "did:plc:a", 0, 0, None);
         log.0.lock().unwrap()[3].0.local = LocalStatus::Takendown;
         store.call(Database::follow_batch).await.unwrap();
-        let now = state(&store, "did:plc:a").await;
-        assert_eq!((now.host, now.local), (host, LocalStatus::Takendown));
+        assert_eq!(state(&store, "did:plc:a").await.host, host);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_the_relay_says_of_an_account_is_not_undone_by_older_records() {
+    on_both(async |fresh| {
+        let (store, log) = (fresh.open(), FakeLog::default());
+        let host = store.insert_host(new_host("a.example")).await.unwrap().id;
+        let account = store.create_account("did:plc:a", host).await.unwrap();
+        store.follow(Box::new(log.clone())).await.unwrap();
+        // The row is first, then the shard; in between a commit is numbered.
+        store.set_local("did:plc:a", LocalStatus::Takendown, false).await.unwrap();
+        log.append(account.id.0, "did:plc:a", host.0, 1, Some(10));
+        store.call(Database::follow_batch).await.unwrap();
+        assert_eq!(state(&store, "did:plc:a").await.local, LocalStatus::Takendown);
+        // Reversed before the rows have followed the take-down's own event.
+        log.append(account.id.0, "did:plc:a", 0, 0, None);
+        log.0.lock().unwrap()[1].0.local = LocalStatus::Takendown;
+        store.set_local("did:plc:a", LocalStatus::Active, false).await.unwrap();
+        store.call(Database::follow_batch).await.unwrap();
+        assert_eq!(state(&store, "did:plc:a").await.local, LocalStatus::Active);
+        assert!(store.takedowns_after(AccountId(0), 1).await.unwrap().is_empty());
     })
     .await;
 }
