@@ -78,7 +78,14 @@ fn hosts_are_added_from_a_file_and_operated() {
     assert!(list.as_array().unwrap().iter().all(|host| host["RepoLimit"] == 70));
     assert_eq!(list[0]["PerHourEventRate"]["Max"], 9);
     let name = hosts[0].hostname();
+    assert!(admin(&relay, &["host", "connected"]).lines().any(|line| line == name));
     admin(&relay, &["host", "limits", &name, "--per-second", "3"]);
+    assert_eq!(admin_json(&relay, &["host", "detail", &name])["PerSecondEventRate"]["Max"], 3);
+    admin(&relay, &["host", "limits", &name, "--default-rates", "--silence-alerts", "true"]);
+    let detail = admin_json(&relay, &["host", "detail", &name]);
+    assert_ne!(detail["PerSecondEventRate"]["Max"], 3);
+    assert_eq!(detail["AccountLimitAlertsSilenced"], true);
+    assert_eq!(try_admin(&relay, &["host", "limits", &name]).code, 64);
     admin(&relay, &["host", "block", &name]);
     hosts[0].wait_for_hang_up();
     let banned = admin(&relay, &["host", "list", "--status", "banned"]);
@@ -263,4 +270,108 @@ fn a_host_is_looked_at_without_a_relay() {
     pds.set_refuse(Some(503));
     let down = look(&["--allow-insecure-hosts", &pds.hostname()]);
     assert!(down.code == 2 && down.out.contains("503"), "{}", down.out);
+}
+
+/// Each route under `/admin` of the API's own description, and the command that uses it.
+const COMMANDS: &[(&str, &str)] = &[
+    ("POST /admin/pds/requestCrawl", "host add"),
+    ("GET /admin/pds/list", "host list"),
+    ("GET /admin/pds/get", "host detail"),
+    ("POST /admin/pds/block", "host block"),
+    ("POST /admin/pds/unblock", "host unblock"),
+    ("POST /admin/pds/resetCursor", "host reset-cursor"),
+    ("GET /admin/subs/getUpstreamConns", "host connected"),
+    ("POST /admin/subs/killUpstream", "host disconnect"),
+    ("POST /admin/pds/changeLimits", "host limits"),
+    ("POST /admin/pds/setStrictness", "host strictness"),
+    ("GET /admin/subs/listDomainBans", "domain list"),
+    ("POST /admin/subs/banDomain", "domain ban"),
+    ("POST /admin/subs/unbanDomain", "domain unban"),
+    ("GET /admin/pds/listTrustedDomains", "trusted-domain list"),
+    ("POST /admin/pds/addTrustedDomain", "trusted-domain add"),
+    ("POST /admin/pds/removeTrustedDomain", "trusted-domain remove"),
+    ("POST /admin/repo/takeDown", "account takedown"),
+    ("POST /admin/repo/reverseTakedown", "account reverse"),
+    ("GET /admin/repo/takedowns", "account list"),
+    ("GET /admin/repo/get", "account status"),
+    ("GET /admin/consumers/list", "consumers list"),
+    ("POST /admin/consumers/kick", "consumers kick"),
+    ("GET /admin/settings", "settings show"),
+    ("POST /admin/settings", "settings set"),
+    // Single settings, as older tools read and write them.
+    ("GET /admin/subs/getEnabled", "settings show"),
+    ("POST /admin/subs/setEnabled", "settings set"),
+    ("GET /admin/subs/perDayLimit", "settings show"),
+    ("POST /admin/subs/setPerDayLimit", "settings set"),
+    ("GET /admin/siblings/list", "siblings list"),
+    ("POST /admin/siblings/retry", "siblings retry"),
+    ("GET /admin/discovery/list", "discovery list"),
+    ("POST /admin/discovery/run", "discovery run"),
+    ("GET /admin/discovery/refused", "discovery refused"),
+    ("GET /admin/audit", "audit"),
+    ("GET /admin/stats", "status stats"),
+    ("GET /admin/log", "status log"),
+    ("GET /admin/signatures", "status signatures"),
+];
+
+/// What older tools know of a mirror of repositories, which a relay of today does not keep.
+const WITHOUT_COMMAND: [&str; 6] = [
+    "POST /admin/repo/compactAll",
+    "POST /admin/repo/compact",
+    "POST /admin/repo/reset",
+    "POST /admin/repo/verify",
+    "GET /admin/pds/resync",
+    "POST /admin/pds/resync",
+];
+
+#[test]
+fn every_route_of_the_admin_api_has_a_command() {
+    let relay = Relay::start(&FakePlc::start(), &[]);
+    let document = relay.get("/openapi.json").json();
+    let mut routes: Vec<String> = Vec::new();
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        let methods = methods.as_object().unwrap().keys().filter(|_| path.starts_with("/admin/"));
+        routes.extend(methods.map(|method| format!("{} {path}", method.to_uppercase())));
+    }
+    let known = |route: &String| {
+        COMMANDS.iter().any(|(of, _)| of == route) || WITHOUT_COMMAND.contains(&route.as_str())
+    };
+    let unknown: Vec<&String> = routes.iter().filter(|route| !known(route)).collect();
+    assert!(unknown.is_empty(), "routes without a command: {unknown:?}");
+    assert_eq!(routes.len(), COMMANDS.len() + WITHOUT_COMMAND.len(), "{routes:?}");
+    for (route, command) in COMMANDS {
+        let words: Vec<&str> = command.split(' ').chain(["--help"]).collect();
+        let said = try_admin(&relay, &words);
+        let usage = format!("admin {command}");
+        assert!(said.code == 0 && said.out.contains(&usage), "{route}: {}{}", said.out, said.err);
+    }
+}
+
+#[test]
+fn everything_that_only_tells_is_a_table_or_json() {
+    let relay = Relay::start(&FakePlc::start(), &["--sibling-relays", "https://a.example.com"]);
+    for (command, word) in [
+        ("host list", "(none)"),
+        ("host connected", ""),
+        ("domain list", ""),
+        ("trusted-domain list", "*.host.bsky.network"),
+        ("account list", ""),
+        ("consumers list", "(none)"),
+        ("settings show", "discovery_interval_seconds"),
+        ("siblings list", "SIBLING"),
+        ("discovery list", "(none)"),
+        ("discovery refused", "(none)"),
+        ("audit", "(none)"),
+        ("status stats", "newest_seq"),
+        ("status log", "window_seconds"),
+        ("status signatures", "in_use"),
+    ] {
+        let words: Vec<&str> = command.split(' ').collect();
+        let text = admin(&relay, &words);
+        assert!(text.contains(word) && !text.contains('{'), "{command}: {text}");
+        let json = admin(&relay, &[words.as_slice(), &["--json"]].concat());
+        for line in json.lines() {
+            serde_json::from_str::<Value>(line).unwrap_or_else(|_| panic!("{command}: {json}"));
+        }
+    }
 }

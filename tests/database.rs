@@ -6,10 +6,12 @@ mod harness;
 
 use std::{
     collections::BTreeMap,
+    io::Write,
+    net::TcpStream,
     process::{Command, Output},
 };
 
-use harness::{Consumer, Postgres, Relay, consumer, corpus::Corpus, eventually};
+use harness::{Consumer, Postgres, Relay, consumer, corpus::Corpus, eventually, postgres};
 use protocol::frame::Body;
 
 /// The last rev of each account in the frames of a firehose.
@@ -191,4 +193,86 @@ fn a_database_is_copied_to_the_other_kind_and_back() {
     relay.launch();
     let repos = relay.get("/xrpc/com.atproto.sync.listRepos?limit=1000").json();
     assert_eq!(repos["repos"].as_array().unwrap().len(), last_revs(&frames).len());
+}
+
+#[test]
+fn a_relay_whose_database_is_silent_stops_in_order() {
+    let Some(mut postgres) = postgres("database") else { return };
+    postgres.launch();
+    let plc = harness::FakePlc::start();
+    let mut relay = Relay::start(&plc, &["--db-url", &postgres.url()]);
+    let frozen = postgres.freeze();
+    // Something waits for the answer when the end comes.
+    let mut asking = TcpStream::connect(relay.api).unwrap();
+    asking.write_all(b"GET /xrpc/com.atproto.sync.listHosts HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    let ended = relay.terminate();
+    postgres::kill("CONT", &frozen);
+    assert!(ended.success(), "{}", relay.log());
+}
+
+#[test]
+fn two_relays_do_not_share_a_database() {
+    let Some(mut postgres) = postgres("database") else { return };
+    postgres.launch();
+    let plc = harness::FakePlc::start();
+    let mut first = Relay::start(&plc, &["--db-url", &postgres.url()]);
+    let mut second = Relay::spawn(&plc, &["--db-url", &postgres.url()]);
+    let line = second.wait_for_line("another relay uses this database");
+    assert!(line.contains("give each relay a database of its own"), "{line}");
+    let copied = copy(&postgres.url(), "sqlite://:memory:");
+    let why = String::from_utf8_lossy(&copied.stderr).into_owned();
+    assert!(!copied.status.success() && why.contains("another relay"), "{why}");
+    // The first is not disturbed, also when its connection has to be made anew.
+    postgres.crash();
+    first.wait_for_line("the connection to the database is lost");
+    postgres.launch();
+    let stopped = if eventually("one of them to have the database", || {
+        let back = first.log().contains("the database is back");
+        (back || second.log().contains("listening api=")).then_some(back)
+    }) {
+        first.terminate()
+    } else {
+        // The one that waited was quicker: then the other has to wait.
+        first.kill();
+        return;
+    };
+    assert!(stopped.success());
+    second.wait_until_up();
+    assert!(second.terminate().success());
+}
+
+#[test]
+fn tls_to_the_database_is_checked_as_sslmode_says() {
+    let Some(mut postgres) = postgres("database") else { return };
+    let port = postgres.listen_with_tls();
+    postgres.launch();
+    let ca = postgres.ca().display().to_string().replace('/', "%2F");
+    let url = |host: &str, rest: &str| {
+        format!("postgres://relayered@{host}:{port}/postgres?hostaddr=127.0.0.1&sslmode={rest}")
+    };
+    let plc = harness::FakePlc::start();
+    for good in [
+        url("web.relay-test.net", &format!("verify-full&sslrootcert={ca}")),
+        url("other.example", &format!("verify-ca&sslrootcert={ca}")),
+        url("other.example", "require"),
+        url("other.example", "prefer"),
+    ] {
+        let mut relay = Relay::start(&plc, &["--db-url", &good]);
+        let rows = postgres.query(
+            "SELECT s.ssl FROM pg_stat_ssl AS s JOIN pg_stat_activity AS a ON a.pid = s.pid
+             WHERE a.application_name = 'relayered'",
+        );
+        assert!(rows.len() == 1 && rows[0].get::<_, bool>(0), "{good}");
+        assert!(relay.terminate().success());
+    }
+    for bad in [
+        url("other.example", &format!("verify-full&sslrootcert={ca}")),
+        url("web.relay-test.net", "verify-full"),
+        url("web.relay-test.net", "verify-ca"),
+    ] {
+        let mut relay = Relay::spawn(&plc, &["--db-url", &bad]);
+        let line = relay.wait_for_line("waiting for the database");
+        assert!(line.to_lowercase().contains("certificate"), "{bad}: {line}");
+        assert!(relay.terminate().success());
+    }
 }

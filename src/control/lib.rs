@@ -12,6 +12,7 @@ mod bucket;
 mod cache;
 pub mod checkup;
 pub mod dial;
+pub mod discovery;
 pub mod hosts;
 pub mod identity;
 mod link;

@@ -4,6 +4,7 @@ use std::{
     io,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener as StdListener},
     sync::Arc,
+    time::Duration,
 };
 
 use http::{HeaderMap, HeaderValue, header};
@@ -21,7 +22,8 @@ use crate::{
         self, Addresses, AdminKeys, ConsumerLimits, Consumers, Failures, ServerLimits,
         TrustedProxies, server,
     },
-    dial::{DialConfig, Dialer},
+    dial::{DialConfig, Dialer, FetchError},
+    discovery::{Discoverer, DiscoveryConfig},
     hosts::{Hosts, HostsConfig, HostsError},
     identity::{IdentityConfig, Resolver},
     notices::Notices,
@@ -29,6 +31,10 @@ use crate::{
     store::{Recovery, Store, StoreError},
     telemetry::{self, Page, Recorder, ShardTallies},
 };
+
+/// For the database to take what is held back. Without an answer until then it counts as away: what
+/// is in the log is not lost, and the process has to end.
+const DATABASE_STOP_MAX: Duration = Duration::from_secs(1);
 
 /// Connections that wait to be accepted: all consumers may come at once after a restart.
 const LISTEN_BACKLOG: i32 = 4096;
@@ -48,6 +54,7 @@ pub struct ControlConfig {
     pub dial: DialConfig,
     pub identity: IdentityConfig,
     pub siblings: SiblingsConfig,
+    pub discovery: DiscoveryConfig,
 }
 
 /// The data plane, as the control plane gets it.
@@ -88,6 +95,8 @@ pub enum ControlError {
     Siblings(#[from] SiblingsError),
     #[error("identity look-ups cannot be set up: {0}")]
     Identity(String),
+    #[error("other relays' hosts cannot be looked through: {0}")]
+    Discovery(#[from] FetchError),
     #[error("socket: {0}")]
     Socket(#[from] io::Error),
     #[error("the name of the server cannot stand in an HTTP header")]
@@ -121,6 +130,7 @@ pub async fn run(
     let resolver = Resolver::start(config.identity, store.clone(), &dialer, hosts.names())
         .map_err(|error| ControlError::Identity(error.to_string()))?;
     let siblings = Siblings::start(config.siblings, store.clone()).await?;
+    let discoverer = Discoverer::new(config.discovery, hosts.clone(), store.clone())?;
     let consumers = Consumers::new(config.consumers, shards.count());
     let tallies = ShardTallies::new(shards.count());
     let notices = Notices::start(store.clone());
@@ -151,9 +161,11 @@ pub async fn run(
         log: Arc::clone(&log_control),
         tallies: tallies.clone(),
         siblings,
+        discoverer: discoverer.clone(),
     });
     api::restore_settings(&shared).await?;
     let mut servers = JoinSet::new();
+    servers.spawn(discoverer.run());
     servers.spawn(api::serve(api, shared.clone(), name.clone(), config.limits));
     let page = Page::new(recorder, tallies, hosts.clone(), resolver, log_control);
     let common = HeaderMap::from_iter([(header::SERVER, name)]);
@@ -175,6 +187,17 @@ pub async fn run(
 
 /// What is held back goes to the database, as far as it is there.
 async fn write_down(store: &Store, hosts: &Hosts, notices: &Notices) -> Result<(), ControlError> {
+    let late = store.clone();
+    let patience = tokio::spawn(async move {
+        tokio::time::sleep(DATABASE_STOP_MAX).await;
+        late.give_up();
+    });
+    let written = write_all(store, hosts, notices).await;
+    patience.abort();
+    written
+}
+
+async fn write_all(store: &Store, hosts: &Hosts, notices: &Notices) -> Result<(), ControlError> {
     notices.flush().await;
     hosts.flush().await?;
     match store.close().await {

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use control::{siblings::SiblingAddress, store::DatabaseUrl};
+use control::{discovery::DiscoveryConfig, siblings::SiblingAddress, store::DatabaseUrl};
 
 use crate::args::{self, Flags, parse_bool};
 
@@ -47,6 +47,7 @@ pub(crate) struct Config {
     pub(crate) consumer_stall: Duration,
     pub(crate) consumer_ping: Duration,
     pub(crate) database: DatabaseUrl,
+    pub(crate) database_cache_bytes: u64,
     pub(crate) log_dir: PathBuf,
     pub(crate) replay_window: Duration,
     pub(crate) replay_bytes: Option<u64>,
@@ -64,6 +65,7 @@ pub(crate) struct Config {
     pub(crate) private_hosts: Vec<ipnet::IpNet>,
     pub(crate) lenient: bool,
     pub(crate) siblings: Vec<SiblingAddress>,
+    pub(crate) discovery: DiscoveryConfig,
     pub(crate) plc_url: String,
     pub(crate) identities_max: usize,
     pub(crate) shards: Option<usize>,
@@ -128,6 +130,7 @@ impl Config {
                 "30s",
             )?,
             database: database(flags, &data_dir)?,
+            database_cache_bytes: size("db-cache", flags.db_cache.as_deref(), "256MiB")?,
             log_dir: flags.persist_dir.as_ref().map_or_else(|| data_dir.join("log"), PathBuf::from),
             replay_window: time("replay-window", flags.replay_window.as_deref(), "72h")?,
             replay_bytes: size_if("replay-bytes", flags.replay_bytes.as_deref())?,
@@ -156,7 +159,8 @@ impl Config {
             private_hosts: networks("allow-private-hosts", &flags.allow_private_hosts)?,
             lenient: flags.lenient_sync_validation,
             siblings: siblings(&flags.sibling_relays)?,
-            plc_url: plc_url(flags.plc_host.as_deref().unwrap_or("https://plc.directory"))?,
+            discovery: discovery(flags)?,
+            plc_url: plc_url(flags)?,
             identities_max: number(
                 "ident-cache-size",
                 flags.ident_cache_size.as_deref(),
@@ -264,11 +268,29 @@ fn siblings(texts: &[String]) -> Result<Vec<SiblingAddress>, ConfigError> {
     texts.iter().map(address).collect()
 }
 
-fn plc_url(text: &str) -> Result<String, ConfigError> {
+fn discovery(flags: &Flags) -> Result<DiscoveryConfig, ConfigError> {
+    // A bare name is meant as it is everywhere else.
+    let relay = |text: &String| {
+        if text.contains("://") {
+            base_url("discover-from", text)
+        } else {
+            base_url("discover-from", &format!("https://{text}"))
+        }
+    };
+    let relays = flags.discover_from.iter().map(relay).collect::<Result<_, _>>()?;
+    let interval = time("discover-interval", flags.discover_interval.as_deref(), "24h")?;
+    Ok(DiscoveryConfig { relays, interval })
+}
+
+fn plc_url(flags: &Flags) -> Result<String, ConfigError> {
+    base_url("plc-host", flags.plc_host.as_deref().unwrap_or("https://plc.directory"))
+}
+
+fn base_url(flag: &'static str, text: &str) -> Result<String, ConfigError> {
     let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
     match rest {
         Some(host) if !host.is_empty() => Ok(text.trim_end_matches('/').to_owned()),
-        _ => Err(fault("plc-host", format!("{text:?} does not begin with https:// or http://"))),
+        _ => Err(fault(flag, format!("{text:?} does not begin with https:// or http://"))),
     }
 }
 

@@ -20,7 +20,7 @@ use control::{
     hosts::HostsConfig,
     identity::IdentityConfig,
     siblings::SiblingsConfig,
-    store::Store,
+    store::{Store, StoreConfig, StoreError},
     telemetry::Recorder,
 };
 use engine::{
@@ -53,6 +53,8 @@ const DATABASE_PAUSE_MAX: Duration = Duration::from_secs(10);
 /// What the main thread waits for.
 pub(crate) enum Event {
     Signal(i32),
+    /// An attempt to open the database has ended.
+    Database(Result<Store, StoreError>),
     /// The control thread has ended.
     Control(Result<(), ControlError>),
 }
@@ -69,7 +71,7 @@ pub(crate) fn run(config: Config) -> Result<(), Fatal> {
     let api = bind(config.api, "--api-listen")?;
     let metrics = bind(config.metrics, "--metrics-listen")?;
     let recorder = Recorder::install().map_err(|error| Fatal::of(Code::Software, &error))?;
-    let Some(store) = open_store(&config, &events)? else { return Ok(()) };
+    let Some(store) = open_store(&config, &sender, &events)? else { return Ok(()) };
     prepare_signatures(config.signatures);
     let bell = Doorbell::new();
     let engine = start_engine(&config, &store, &bell)?;
@@ -84,12 +86,35 @@ pub(crate) fn run(config: Config) -> Result<(), Fatal> {
 }
 
 /// Opens the database; one that cannot be reached is waited for. `None`: told to stop meanwhile.
-fn open_store(config: &Config, events: &mpsc::Receiver<Event>) -> Result<Option<Store>, Fatal> {
+fn open_store(
+    config: &Config,
+    sender: &mpsc::Sender<Event>,
+    events: &mpsc::Receiver<Event>,
+) -> Result<Option<Store>, Fatal> {
+    let stopped = |signal| {
+        tracing::info!(signal, "stopped before the database could be reached");
+        Ok(None)
+    };
+    let store_config = StoreConfig { cache_bytes: config.database_cache_bytes, alone: true };
     let mut pause = DATABASE_PAUSE_MIN;
     loop {
-        let error = match Store::open(&config.database) {
-            Ok(store) => return Ok(Some(store)),
-            Err(error) => error,
+        // On a thread of its own, as a server that is there but silent may be waited for.
+        let (url, sender) = (config.database.clone(), sender.clone());
+        let open = move || {
+            // Nobody listens any more if the process ends meanwhile.
+            let _ = sender.send(Event::Database(Store::open_with(&url, store_config)));
+        };
+        thread::Builder::new()
+            .name("store-open".into())
+            .spawn(open)
+            .map_err(|error| Fatal::of(Code::Software, &error))?;
+        let error = match events.recv() {
+            Ok(Event::Database(Ok(store))) => return Ok(Some(store)),
+            Ok(Event::Database(Err(error))) => error,
+            Ok(Event::Signal(signal)) => return stopped(signal),
+            Ok(Event::Control(_)) | Err(_) => {
+                return Err(Fatal::new(Code::Software, "the database was not opened"));
+            }
         };
         if !error.is_passing() {
             return Err(Fatal::of(Code::Config, &error).remedy(
@@ -103,8 +128,7 @@ fn open_store(config: &Config, events: &mpsc::Receiver<Event>) -> Result<Option<
             "waiting for the database: the relay starts once it answers; next try in {pause:?}"
         );
         if let Ok(Event::Signal(signal)) = events.recv_timeout(pause) {
-            tracing::info!(signal, "stopped before the database could be reached");
-            return Ok(None);
+            return stopped(signal);
         }
         pause = (pause * 2).min(DATABASE_PAUSE_MAX);
     }
@@ -190,6 +214,7 @@ fn control_config(
         metrics,
         // Siblings are expected to have our first key; a random one they can't know.
         siblings: SiblingsConfig::new(config.siblings.clone(), config.admin_keys.first().cloned()),
+        discovery: config.discovery.clone(),
         admin_keys: AdminKeys::new(keys),
         limits: ServerLimits {
             connections_per_address: config.connections_per_address_max,
@@ -307,7 +332,9 @@ fn wait(
                 Err(error) => Err(control_fault(&error)),
             }
         }
-        Err(_all_gone) => Err(Fatal::new(Code::Software, "all threads have ended")),
+        Ok(Event::Database(_)) | Err(_) => {
+            Err(Fatal::new(Code::Software, "all threads have ended"))
+        }
     }
 }
 

@@ -2,7 +2,8 @@
 
 use std::{
     env, fs,
-    os::unix::process::CommandExt,
+    net::TcpListener,
+    os::unix::{fs::PermissionsExt, process::CommandExt},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
@@ -16,6 +17,8 @@ pub struct Postgres {
     binaries: PathBuf,
     directory: TempDir,
     server: Option<Child>,
+    /// Where it takes TLS, if it does.
+    tls_port: Option<u16>,
 }
 
 impl Postgres {
@@ -33,7 +36,7 @@ impl Postgres {
         if let Some((uid, gid)) = servant() {
             std::os::unix::fs::chown(directory.path(), Some(uid), Some(gid)).unwrap();
         }
-        let postgres = Self { binaries, directory, server: None };
+        let postgres = Self { binaries, directory, server: None, tls_port: None };
         let made = postgres
             .command("initdb")
             .args(["--auth=trust", "--username=relayered", "--no-sync", "--encoding=UTF8", "-D"])
@@ -47,7 +50,50 @@ impl Postgres {
     /// For `--db-url`.
     pub fn url(&self) -> String {
         let socket = self.directory.path().display().to_string().replace('/', "%2F");
-        format!("postgres://relayered@{socket}/postgres")
+        let port = self.tls_port.unwrap_or(5432);
+        format!("postgres://relayered@{socket}:{port}/postgres")
+    }
+
+    /// From its next launch on it listens on a loopback port, for TLS alone, as `web.relay-test.net`.
+    /// Returns the port.
+    pub fn listen_with_tls(&mut self) -> u16 {
+        let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tls");
+        for (from, to, label) in [
+            ("leaf.der", "server.crt", "CERTIFICATE"),
+            ("leaf.key.der", "server.key", "PRIVATE KEY"),
+            ("ca.der", "ca.pem", "CERTIFICATE"),
+        ] {
+            let body = data_encoding::BASE64.encode(&fs::read(data.join(from)).unwrap());
+            let path = self.directory.path().join(to);
+            fs::write(&path, format!("-----BEGIN {label}-----\n{body}\n-----END {label}-----\n"))
+                .unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+            if let Some((uid, gid)) = servant() {
+                std::os::unix::fs::chown(&path, Some(uid), Some(gid)).unwrap();
+            }
+        }
+        let rules = "local all all trust\nhostssl all all 127.0.0.1/32 trust\n";
+        fs::write(self.data().join("pg_hba.conf"), rules).unwrap();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        self.tls_port = Some(port);
+        port
+    }
+
+    /// The certificate from which its own comes.
+    pub fn ca(&self) -> PathBuf {
+        self.directory.path().join("ca.pem")
+    }
+
+    /// Stops the process that serves the relay in its tracks, as a network does that swallows
+    /// everything. Returns its id.
+    pub fn freeze(&self) -> String {
+        let rows = self.query(
+            "SELECT pid FROM pg_stat_activity WHERE application_name = 'relayered' AND pid <> 0",
+        );
+        assert_eq!(rows.len(), 1, "connections of the relay");
+        let id = rows[0].get::<_, i32>(0).to_string();
+        kill("STOP", &id);
+        id
     }
 
     /// Starts the server, and waits until it answers.
@@ -55,7 +101,18 @@ impl Postgres {
         assert!(self.server.is_none(), "it is running");
         let socket = format!("unix_socket_directories={}", self.directory.path().display());
         let mut command = self.command("postgres");
-        command.arg("-D").arg(self.data()).args(["-c", "listen_addresses=", "-c", &socket]);
+        command.arg("-D").arg(self.data()).args(["-c", &socket]);
+        match self.tls_port {
+            Some(port) => {
+                let file = |name: &str| self.directory.path().join(name).display().to_string();
+                let (port, key) =
+                    (port.to_string(), format!("ssl_key_file={}", file("server.key")));
+                let certificate = format!("ssl_cert_file={}", file("server.crt"));
+                command.args(["-p", &port, "-c", "listen_addresses=127.0.0.1", "-c", "ssl=on"]);
+                command.args(["-c", &certificate, "-c", &key]);
+            }
+            None => drop(command.args(["-c", "listen_addresses="])),
+        }
         let log = fs::File::options().append(true).create(true).open(self.log_path()).unwrap();
         self.server = Some(command.stdout(Stdio::null()).stderr(log).spawn().unwrap());
         eventually("PostgreSQL to answer", || self.try_query("SELECT 1").ok().map(drop));
@@ -73,7 +130,7 @@ impl Postgres {
     fn stop(&mut self, signal: &str) {
         let Some(mut server) = self.server.take() else { return };
         let id = server.id().to_string();
-        Command::new("kill").args([&format!("-{signal}"), &id]).status().unwrap();
+        kill(signal, &id);
         eventually("PostgreSQL to end", || server.try_wait().unwrap());
     }
 
@@ -123,6 +180,11 @@ impl Drop for Postgres {
             let _ = server.wait();
         }
     }
+}
+
+pub fn kill(signal: &str, id: &str) {
+    let status = Command::new("kill").args([&format!("-{signal}"), id]).status().unwrap();
+    assert!(status.success());
 }
 
 /// PostgreSQL does not run as root: then it runs as its own user, or as nobody.

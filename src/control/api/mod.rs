@@ -46,8 +46,8 @@ pub use self::{
 };
 use self::{reply::ApiError, subscribe::subscribe_repos};
 use crate::{
-    accounts::Accounts, hosts::Hosts, link::Shards, siblings::Siblings, store::Store,
-    telemetry::ShardTallies,
+    accounts::Accounts, discovery::Discoverer, hosts::Hosts, link::Shards, siblings::Siblings,
+    store::Store, telemetry::ShardTallies,
 };
 
 /// What handlers work with. Clones share it.
@@ -74,6 +74,7 @@ pub(crate) struct Parts {
     pub(crate) log: Arc<dyn LogControl>,
     pub(crate) tallies: ShardTallies,
     pub(crate) siblings: Siblings,
+    pub(crate) discoverer: Discoverer,
 }
 
 impl std::fmt::Debug for Inner {

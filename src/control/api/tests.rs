@@ -13,6 +13,7 @@ use tokio::{
 use super::*;
 use crate::{
     dial::{DialConfig, DialPolicy, Dialer},
+    discovery::DiscoveryConfig,
     hosts::HostsConfig,
     siblings::{Siblings, SiblingsConfig},
     store::{DatabaseUrl, NewHost},
@@ -81,8 +82,10 @@ async fn fixture_with(limits: ServerLimits, consumers_max: usize) -> Fixture {
     let log = Arc::new(FakeLog::default());
     let none = SiblingsConfig::new([], None);
     let siblings = Siblings::start(none, store.clone()).await.unwrap();
+    let from = DiscoveryConfig::default();
     let shared = Shared::new(Parts {
         siblings,
+        discoverer: Discoverer::new(from, hosts.clone(), store.clone()).unwrap(),
         accounts: Accounts::new(store.clone(), shards.clone()),
         store,
         hosts,
@@ -602,6 +605,7 @@ async fn settings_hold_at_once_and_after_a_restart() {
         "crawl_enabled": false, "new_hosts_per_day": 3, "strictness": "lenient",
         "replay_window_seconds": 3600, "replay_bytes": 1000, "max_consumers": 7,
         "max_consumers_per_address": 2, "max_connections_per_address": 50,
+        "discovery_interval_seconds": 90,
     });
     assert_eq!(post(&all.to_string()).await.status, 200);
     assert_eq!(read().await, all);

@@ -11,8 +11,17 @@ pub enum Caller {
     Public,
     /// The same, from this address: each client has its own pace.
     Client(IpAddr),
-    /// The operator: no daily limit, no switch, and hosts without TLS.
+    /// The list of a relay that the operator trusts to tell of hosts: no daily limit and no switch.
+    Discovery,
+    /// The operator: the same, and hosts without TLS.
     Admin,
+}
+
+impl Caller {
+    /// Whether the limits for strangers hold.
+    pub(super) fn is_stranger(self) -> bool {
+        !matches!(self, Self::Discovery | Self::Admin)
+    }
 }
 
 /// What a request led to.

@@ -65,7 +65,7 @@ impl Driver {
         reply: CrawlReply,
         now: Instant,
     ) {
-        let admin = caller == Caller::Admin;
+        let admin = !caller.is_stranger();
         if let Err(refusal) = self.admit(&address, caller, now) {
             let _ = reply.send(Err(refusal));
             return;
@@ -97,7 +97,7 @@ impl Driver {
         caller: Caller,
         now: Instant,
     ) -> Result<(), CrawlRefusal> {
-        let admin = caller == Caller::Admin;
+        let admin = !caller.is_stranger();
         if !admin && !self.config.crawl_enabled {
             return Err(CrawlRefusal::Disabled);
         }

@@ -191,8 +191,8 @@ impl Store {
         self.call(move |database| database.throttled_oldest(host, count)).await
     }
 
-    /// Sets what the relay itself says of an account, and returns the state as it is then, with the
-    /// log followed to its end. `None`: there is no such account.
+    /// Sets what the relay itself says of an account, and returns the state as it is then, as of the
+    /// newest event. `None`: there is no such account.
     pub async fn set_local(
         &self,
         did: &str,
@@ -200,11 +200,7 @@ impl Store {
         create_if_unknown: bool,
     ) -> Result<Option<AccountState>, StoreError> {
         let did = did.to_owned();
-        self.call(move |database| {
-            database.follow_to_end()?;
-            database.set_local(&did, local, create_if_unknown)
-        })
-        .await
+        self.call_followed(move |database| database.set_local(&did, local, create_if_unknown)).await
     }
 
     /// Notes what hosts said of accounts where no event of the log tells it; the last word counts.
@@ -212,12 +208,8 @@ impl Store {
         &self,
         noted: Vec<(AccountId, UpstreamStatus)>,
     ) -> Result<(), StoreError> {
-        self.call(move |database| {
-            // The log's events of these accounts are older.
-            database.follow_to_end()?;
-            database.note_upstream(&noted)
-        })
-        .await
+        // The log's events of these accounts are older.
+        self.call_followed(move |database| database.note_upstream(&noted)).await
     }
 
     /// Keeps what a DID document says, for accounts that have a row. Written behind, in batches.
@@ -354,6 +346,11 @@ impl Store {
         let (hostname, reason) = (hostname.to_owned(), reason.to_owned());
         self.call(move |database| database.refuse_host(&hostname, &reason, retry_at, unix_now()))
             .await
+    }
+
+    /// Forgets refusals before a time, in Unix seconds.
+    pub async fn forget_refused(&self, before: u64) -> Result<(), StoreError> {
+        self.call(move |database| database.forget_refused(before)).await
     }
 
     pub async fn unrefuse_host(&self, hostname: &str) -> Result<(), StoreError> {

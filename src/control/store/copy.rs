@@ -2,8 +2,10 @@
 
 use std::collections::HashMap;
 
+use tokio::sync::watch;
+
 use super::{
-    DatabaseUrl, StoreError,
+    DatabaseUrl, StoreConfig, StoreError,
     sql::{Columns, Durability, Row, Sql, Type, Value, values},
 };
 
@@ -203,7 +205,11 @@ pub fn copy(
     {
         return Err(StoreError::Copy(format!("{from}: there is no such file")));
     }
-    let (mut source, mut target) = (Sql::open(from)?, Sql::open(to)?);
+    // Neither may change meanwhile.
+    let config = StoreConfig { alone: true, ..StoreConfig::default() };
+    let (_held, never) = watch::channel(false);
+    let mut source = Sql::open(from, config, never.clone())?;
+    let mut target = Sql::open(to, config, never)?;
     for sql in [&mut source, &mut target] {
         sql.set_patience(None);
     }
@@ -309,6 +315,10 @@ fn page(
 mod tests {
     use super::*;
 
+    fn open(url: &DatabaseUrl) -> Sql {
+        Sql::open(url, StoreConfig::default(), watch::channel(false).1).unwrap()
+    }
+
     /// Tables and columns of a database, but the migrations' own.
     fn schema(sql: &mut Sql, query: &str) -> Vec<(String, Vec<String>)> {
         let mut tables: Vec<(String, Vec<String>)> = Vec::new();
@@ -337,7 +347,7 @@ mod tests {
 
     #[test]
     fn every_table_and_column_is_copied() {
-        let mut sqlite = Sql::open(&DatabaseUrl::Memory).unwrap();
+        let mut sqlite = open(&DatabaseUrl::Memory);
         let query = "SELECT t.name, c.name FROM sqlite_master AS t, pragma_table_info(t.name) AS c
                      WHERE t.type = 'table' AND t.name <> 'refinery_schema_history'
                      ORDER BY t.name, c.name";
@@ -352,7 +362,7 @@ mod tests {
             }
             let url = fresh.url.clone();
             let found = std::thread::spawn(move || {
-                let mut postgres = Sql::open(&url).unwrap();
+                let mut postgres = open(&url);
                 let query = "SELECT table_name::text, column_name::text
                      FROM information_schema.columns
                      WHERE table_schema = 'public' AND table_name <> 'refinery_schema_history'

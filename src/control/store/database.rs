@@ -1,9 +1,10 @@
 //! What the store's thread owns, and what belongs to no single table.
 
 use ports::RelaySeq;
+use tokio::sync::watch;
 
 use super::{
-    DatabaseUrl, StoreError, StoredIdentity,
+    DatabaseUrl, StoreConfig, StoreError, StoredIdentity,
     collection::CollectionNames,
     follow::Follower,
     sql::{FromValue, Sql, Value, values},
@@ -25,9 +26,14 @@ pub(super) struct Database {
 }
 
 impl Database {
-    pub(super) fn open(url: &DatabaseUrl) -> Result<Self, StoreError> {
+    /// A server is no longer waited for once `gives_up` is true.
+    pub(super) fn open(
+        url: &DatabaseUrl,
+        config: StoreConfig,
+        gives_up: watch::Receiver<bool>,
+    ) -> Result<Self, StoreError> {
         let mut database = Self {
-            sql: Sql::open(url)?,
+            sql: Sql::open(url, config, gives_up)?,
             follower: None,
             identities: Vec::new(),
             collections: CollectionNames::default(),

@@ -111,6 +111,12 @@ impl Database {
         Ok(())
     }
 
+    /// Forgets refusals before a time.
+    pub(super) fn forget_refused(&mut self, before: u64) -> Result<(), StoreError> {
+        self.sql.execute("DELETE FROM refused_host WHERE refused_at < ?1", &values![before])?;
+        Ok(())
+    }
+
     pub(super) fn unrefuse_host(&mut self, hostname: &str) -> Result<(), StoreError> {
         self.sql.execute("DELETE FROM refused_host WHERE hostname = ?1", &values![hostname])?;
         Ok(())

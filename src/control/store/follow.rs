@@ -1,6 +1,9 @@
 //! Keeps the account rows in step with the event log.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::{Duration, Instant},
+};
 
 use ports::{HostId, HostSeq, LogRecord, LogTail, RelaySeq};
 
@@ -10,8 +13,12 @@ use super::{
     sql::{Durability, Row, Type, Value, values},
 };
 
-/// Records folded into one transaction.
+/// Records folded into one transaction at most.
 const BATCH: usize = 8192;
+/// The least, however slow the database is.
+const SLICE_MIN: usize = 512;
+/// While the relay runs, a transaction is to take about so long: those who ask wait meanwhile.
+const SLICE_TIME: Duration = Duration::from_millis(40);
 
 /// How far the relay is with a host, as stored.
 #[derive(Clone, Copy)]
@@ -34,6 +41,8 @@ pub(super) struct Follower {
     /// For each host its events in the log that its stored cursor does not cover yet.
     emitted: HashMap<HostId, BTreeMap<HostSeq, RelaySeq>>,
     records: Vec<LogRecord>,
+    /// Records of the next transaction while the relay runs.
+    slice: usize,
     behind: bool,
     started: bool,
 }
@@ -64,6 +73,14 @@ impl Follower {
             );
             self.log_seq = log_seq.min(self.tail.bounds().newest);
         }
+    }
+
+    /// So many records took so long.
+    fn pace(&mut self, records: usize, took: Duration) {
+        let in_time = records as f64 * SLICE_TIME.as_secs_f64() / took.as_secs_f64().max(1e-6);
+        // A transaction that stalled once, or was quick once, changes it by so much at most.
+        let (least, most) = (self.slice / 2, self.slice * 2);
+        self.slice = (in_time as usize).clamp(least, most).clamp(SLICE_MIN, BATCH);
     }
 
     fn note_emitted(&mut self, record: &LogRecord, places: &HashMap<HostId, HostPlace>) {
@@ -116,6 +133,12 @@ impl Database {
         self.follower.as_ref().is_some_and(|follower| follower.behind)
     }
 
+    /// The newest event that the log can be followed to.
+    pub(super) fn synced(&self) -> RelaySeq {
+        let follower = self.follower.as_ref().filter(|follower| follower.started);
+        follower.map_or(RelaySeq(0), |follower| follower.tail.bounds().synced)
+    }
+
     /// Where [`Self::start_following`] is to read.
     pub(super) fn set_tail(&mut self, tail: Box<dyn LogTail>) {
         self.follower = Some(Follower {
@@ -123,6 +146,7 @@ impl Database {
             log_seq: RelaySeq(0),
             emitted: HashMap::new(),
             records: Vec::new(),
+            slice: SLICE_MIN,
             behind: false,
             started: false,
         });
@@ -191,7 +215,7 @@ impl Database {
     pub(super) fn follow_to_end(&mut self) -> Result<u64, StoreError> {
         let mut total = 0;
         loop {
-            let count = self.follow_batch()?;
+            let count = self.follow_batch(BATCH)?;
             total += count as u64;
             if count == 0 {
                 return Ok(total);
@@ -199,24 +223,39 @@ impl Database {
         }
     }
 
+    /// Follows for a moment, so that others can be served in between.
+    pub(super) fn follow_slice(&mut self) -> Result<(), StoreError> {
+        let size = self.follower.as_ref().map_or(0, |follower| follower.slice);
+        let began = Instant::now();
+        let count = self.follow_batch(size)?;
+        if let Some(follower) = self.follower.as_mut().filter(|_| count == size && size > 0) {
+            follower.pace(count, began.elapsed());
+        }
+        Ok(())
+    }
+
     /// Folds one batch of records into the account rows, in one transaction with the place in the
     /// log; also writes the identities held back. Returns how many records were read.
-    pub(super) fn follow_batch(&mut self) -> Result<usize, StoreError> {
+    fn follow_batch(&mut self, size: usize) -> Result<usize, StoreError> {
         self.refresh()?;
         self.flush_identities()?;
         let Some(mut follower) = self.follower.take_if(|follower| follower.started) else {
             return Ok(0);
         };
-        let result = self.follow_batch_with(&mut follower);
+        let result = self.follow_batch_with(&mut follower, size);
         self.follower = Some(follower);
         result
     }
 
-    fn follow_batch_with(&mut self, follower: &mut Follower) -> Result<usize, StoreError> {
+    fn follow_batch_with(
+        &mut self,
+        follower: &mut Follower,
+        size: usize,
+    ) -> Result<usize, StoreError> {
         let mut records = std::mem::take(&mut follower.records);
         records.clear();
         let synced = follower.tail.bounds().synced;
-        follower.tail.read_after(follower.log_seq, BATCH, &mut records)?;
+        follower.tail.read_after(follower.log_seq, size, &mut records)?;
         let Some(last) = records.last().map(|record| record.seq) else {
             follower.behind = false;
             // Numbers that no event has, left out after an unclean stop, need not be waited for.
@@ -237,7 +276,7 @@ impl Database {
             follower.log_seq = before;
             return Err(error);
         }
-        follower.behind = records.len() == BATCH;
+        follower.behind = records.len() == size;
         let count = records.len();
         follower.records = records;
         let newest = follower.tail.bounds().newest;

@@ -30,7 +30,7 @@ mod url;
 use std::{collections::HashMap, sync::mpsc};
 
 use ports::{AccountState, HostId, HostSeq, RelaySeq};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use self::database::Database;
 pub use self::{
@@ -58,6 +58,10 @@ pub enum StoreError {
     /// The database can't be asked now, but may be later.
     #[error("the database cannot be reached: {0}")]
     Unreachable(String),
+    #[error(
+        "another relay uses this database ({0}). Stop it, or give each relay a database of its own"
+    )]
+    Taken(String),
     #[error("TLS to the database: {0}")]
     Tls(String),
     #[error("database: column {column} holds no {wanted}")]
@@ -81,7 +85,23 @@ pub enum StoreError {
 impl StoreError {
     /// Whether the same may succeed later without anybody changing anything here.
     pub fn is_passing(&self) -> bool {
-        matches!(self, Self::Unreachable(_))
+        matches!(self, Self::Unreachable(_) | Self::Taken(_))
+    }
+}
+
+/// How the store uses its database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoreConfig {
+    /// Pages that SQLite keeps in memory.
+    pub cache_bytes: u64,
+    /// Whether no other relay may use the server's database meanwhile. (A file stands beside an event
+    /// log, which has a lock.)
+    pub alone: bool,
+}
+
+impl Default for StoreConfig {
+    fn default() -> Self {
+        Self { cache_bytes: 256 << 20, alone: false }
     }
 }
 
@@ -94,20 +114,34 @@ pub struct Recovery {
     pub records: u64,
 }
 
+type Work = Box<dyn FnOnce(&mut Database) + Send>;
+type FollowedWork = Box<dyn FnOnce(Result<&mut Database, StoreError>) + Send>;
 type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 
 /// What the store's thread is asked to do. Look-ups and creations have their own kinds, as many of
 /// them that wait together are done in one go.
 enum Command {
-    Work(Box<dyn FnOnce(&mut Database) + Send>),
-    Find { did: String, as_of: RelaySeq, reply: Reply<StoredAccount> },
-    Create { did: String, host: HostId, reply: Reply<AccountState> },
+    Work(Work),
+    /// Done once the account rows are as of the event that is the newest now.
+    Followed(FollowedWork),
+    Find {
+        did: String,
+        as_of: RelaySeq,
+        reply: Reply<StoredAccount>,
+    },
+    Create {
+        did: String,
+        host: HostId,
+        reply: Reply<AccountState>,
+    },
 }
 
 /// A handle to the store's thread. Clones share it.
 #[derive(Clone)]
 pub struct Store {
     commands: mpsc::Sender<Command>,
+    /// `true` ends all waiting for the server.
+    given_up: watch::Sender<bool>,
 }
 
 impl std::fmt::Debug for Store {
@@ -119,9 +153,19 @@ impl std::fmt::Debug for Store {
 impl Store {
     /// Opens the database, makes or migrates its tables, and starts the thread `store`.
     pub fn open(url: &DatabaseUrl) -> Result<Self, StoreError> {
+        Self::open_with(url, StoreConfig::default())
+    }
+
+    pub fn open_with(url: &DatabaseUrl, config: StoreConfig) -> Result<Self, StoreError> {
         let (commands, receiver) = mpsc::channel::<Command>();
-        thread::start(url.clone(), receiver)?;
-        Ok(Self { commands })
+        let (given_up, gives_up) = watch::channel(false);
+        thread::start(url.clone(), config, gives_up, receiver)?;
+        Ok(Self { commands, given_up })
+    }
+
+    /// From now on a server that does not answer at once counts as unreachable.
+    pub fn give_up(&self) {
+        self.given_up.send_replace(true);
     }
 
     /// Runs a closure on the store's thread.
@@ -138,6 +182,25 @@ impl Store {
             let _ = reply.send(work(database));
         };
         self.commands.send(Command::Work(Box::new(work))).map_err(|_gone| StoreError::Closed)?;
+        result.await.map_err(|_gone| StoreError::Closed)?
+    }
+
+    /// Runs a closure on the store's thread once the account rows are as of the newest synced event.
+    ///
+    /// # Cancel-safety
+    /// A dropped call still takes effect; only its result is lost.
+    async fn call_followed<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Database) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (reply, result) = oneshot::channel();
+        let work = move |database: Result<&mut Database, StoreError>| {
+            // The asker may have gone; the work is done all the same.
+            let _ = reply.send(database.and_then(work));
+        };
+        self.commands
+            .send(Command::Followed(Box::new(work)))
+            .map_err(|_gone| StoreError::Closed)?;
         result.await.map_err(|_gone| StoreError::Closed)?
     }
 

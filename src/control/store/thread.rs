@@ -8,8 +8,12 @@ use std::{
 };
 
 use ports::{AccountState, HostId, RelaySeq};
+use tokio::sync::watch;
 
-use super::{Command, DatabaseUrl, Reply, StoreError, StoredAccount, database::Database};
+use super::{
+    Command, DatabaseUrl, FollowedWork, Reply, StoreConfig, StoreError, StoredAccount,
+    database::Database,
+};
 
 /// How often the account rows follow the log while the relay runs.
 const FOLLOW_INTERVAL: Duration = Duration::from_millis(500);
@@ -19,10 +23,15 @@ const AWAITED_INTERVAL: Duration = Duration::from_millis(20);
 const TOGETHER: usize = 512;
 
 /// Opens the database on the thread that is to own it, and waits until it is open.
-pub(super) fn start(url: DatabaseUrl, commands: Receiver<Command>) -> Result<(), StoreError> {
+pub(super) fn start(
+    url: DatabaseUrl,
+    config: StoreConfig,
+    gives_up: watch::Receiver<bool>,
+    commands: Receiver<Command>,
+) -> Result<(), StoreError> {
     let (opened, result) = mpsc::sync_channel(1);
     let work = move || {
-        let database = match Database::open(&url) {
+        let database = match Database::open(&url, config, gives_up) {
             Ok(database) => database,
             // The other end waits for it below.
             Err(error) => return drop(opened.send(Err(error))),
@@ -33,6 +42,7 @@ pub(super) fn start(url: DatabaseUrl, commands: Receiver<Command>) -> Result<(),
             commands,
             held: None,
             awaiting: Vec::new(),
+            following: Vec::new(),
             next_follow: Instant::now() + FOLLOW_INTERVAL,
             reachable: true,
         }
@@ -61,12 +71,15 @@ struct Thread {
     held: Option<Command>,
     /// Look-ups that need events which are not synced yet.
     awaiting: Vec<Find>,
+    /// Work that needs the account rows to be as of an event.
+    following: Vec<(RelaySeq, FollowedWork)>,
     next_follow: Instant,
     reachable: bool,
 }
 
 impl Thread {
     fn run(mut self) {
+        metrics::gauge!("relayered_store_reachable").set(1.0);
         while !self.database.closed() {
             let wait = self.next_follow.saturating_duration_since(Instant::now());
             let command = match self.held.take() {
@@ -87,6 +100,10 @@ impl Thread {
     fn handle(&mut self, command: Command) {
         match command {
             Command::Work(work) => work(&mut self.database),
+            Command::Followed(work) => {
+                self.following.push((self.database.synced(), work));
+                self.next_follow = Instant::now();
+            }
             Command::Find { did, as_of, reply } => {
                 let mut finds = vec![Find { did, as_of, reply }];
                 while finds.len() < TOGETHER {
@@ -126,14 +143,15 @@ impl Thread {
     }
 
     fn follow(&mut self) {
-        let followed = self.database.follow_batch();
+        let followed = self.database.follow_slice();
         match &followed {
-            Ok(_) => self.note_reachable(true),
+            Ok(()) => self.note_reachable(true),
             Err(error) if error.is_passing() => self.note_reachable(false),
             Err(error) => {
                 tracing::error!(%error, "the account rows could not follow the log; trying again");
             }
         }
+        self.do_followed(followed.as_ref().err());
         let awaiting = mem::take(&mut self.awaiting);
         if !awaiting.is_empty() {
             self.find(awaiting);
@@ -148,6 +166,30 @@ impl Thread {
         self.next_follow = Instant::now() + pause;
     }
 
+    /// The work whose event has been reached, or all of it if nothing could be followed.
+    fn do_followed(&mut self, error: Option<&StoreError>) {
+        if self.following.is_empty() {
+            return;
+        }
+        let reached = match (error, self.database.log_seq()) {
+            (None, Ok(reached)) => reached,
+            (error, known) => {
+                let unknown = known.err();
+                let error = error.or(unknown.as_ref()).unwrap_or(&StoreError::Closed);
+                for (_, work) in self.following.drain(..) {
+                    work(Err(again(error)));
+                }
+                return;
+            }
+        };
+        let (now, later): (Vec<_>, Vec<_>) =
+            mem::take(&mut self.following).into_iter().partition(|(wanted, _)| *wanted <= reached);
+        self.following = later;
+        for (_, work) in now {
+            work(Ok(&mut self.database));
+        }
+    }
+
     fn note_reachable(&mut self, reachable: bool) {
         if self.reachable != reachable {
             self.reachable = reachable;
@@ -157,7 +199,7 @@ impl Thread {
 
     fn find(&mut self, finds: Vec<Find>) {
         let wanted = finds.iter().map(|find| find.as_of).max().unwrap_or(RelaySeq(0));
-        let reached = match self.follow_up_to(wanted) {
+        let reached = match self.follow_towards(wanted) {
             Ok(reached) => reached,
             Err(error) => return fail(finds.into_iter().map(|find| find.reply), &error),
         };
@@ -165,7 +207,8 @@ impl Thread {
             finds.into_iter().partition(|find| find.as_of <= reached);
         if !later.is_empty() {
             self.awaiting.extend(later);
-            self.next_follow = self.next_follow.min(Instant::now() + AWAITED_INTERVAL);
+            let pause = if self.database.behind() { Duration::ZERO } else { AWAITED_INTERVAL };
+            self.next_follow = self.next_follow.min(Instant::now() + pause);
         }
         let dids: Vec<String> = now.iter().map(|find| find.did.clone()).collect();
         match self.database.accounts_by_did(&dids) {
@@ -179,14 +222,13 @@ impl Thread {
         }
     }
 
-    /// Follows until the rows are as of `wanted`, or as far as there is anything to follow.
-    fn follow_up_to(&mut self, wanted: RelaySeq) -> Result<RelaySeq, StoreError> {
-        loop {
-            let reached = self.database.log_seq()?;
-            if reached >= wanted || self.database.follow_batch()? == 0 {
-                return Ok(reached);
-            }
+    /// Follows by a slice, unless the rows are as of `wanted`: others may have something to ask
+    /// before the next one.
+    fn follow_towards(&mut self, wanted: RelaySeq) -> Result<RelaySeq, StoreError> {
+        if self.database.log_seq()? < wanted {
+            self.database.follow_slice()?;
         }
+        self.database.log_seq()
     }
 
     fn create(&mut self, creates: Vec<Create>) {
@@ -207,11 +249,16 @@ impl Thread {
 /// Tells all of them the same.
 fn fail<T>(replies: impl Iterator<Item = Reply<T>>, error: &StoreError) {
     for reply in replies {
-        let error = match error {
-            StoreError::Unreachable(why) => StoreError::Unreachable(why.clone()),
-            StoreError::Closed => StoreError::Closed,
-            other => StoreError::Failed(other.to_string()),
-        };
-        let _ = reply.send(Err(error));
+        let _ = reply.send(Err(again(error)));
+    }
+}
+
+/// An error for one more of those whom it concerns.
+fn again(error: &StoreError) -> StoreError {
+    match error {
+        StoreError::Unreachable(why) => StoreError::Unreachable(why.clone()),
+        StoreError::Taken(by) => StoreError::Taken(by.clone()),
+        StoreError::Closed => StoreError::Closed,
+        other => StoreError::Failed(other.to_string()),
     }
 }

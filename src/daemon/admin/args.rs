@@ -23,6 +23,8 @@ pub(super) enum Topic {
     Consumers(ConsumersArgs),
     Settings(SettingsArgs),
     Siblings(SiblingsArgs),
+    Discovery(DiscoveryArgs),
+    Status(StatusArgs),
     Audit(AuditArgs),
     Explain(ExplainArgs),
 }
@@ -39,6 +41,7 @@ pub(super) struct HostArgs {
 #[argh(subcommand)]
 pub(super) enum HostAction {
     List(HostList),
+    Connected(HostConnected),
     Add(HostAdd),
     Block(HostBlock),
     Unblock(HostUnblock),
@@ -60,6 +63,11 @@ pub(super) struct HostList {
     #[argh(option)]
     pub(super) status: Option<String>,
 }
+
+/// The names of the hosts that are connected.
+#[derive(Debug, FromArgs, PartialEq, Eq)]
+#[argh(subcommand, name = "connected")]
+pub(super) struct HostConnected {}
 
 /// Limits of a host; those not given stay as they are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -146,6 +154,9 @@ pub(super) struct HostLimits {
     /// events a day at most
     #[argh(option)]
     pub(super) per_day: Option<u64>,
+    /// event rates that are not given follow from the account limit again
+    #[argh(switch)]
+    pub(super) default_rates: bool,
     /// no warnings of the account limit (true or false)
     #[argh(option)]
     pub(super) silence_alerts: Option<bool>,
@@ -395,6 +406,68 @@ pub(super) struct SiblingsRetry {
     #[argh(positional)]
     pub(super) sibling: Option<String>,
 }
+
+/// Relays whose hosts are looked through for hosts that are new here.
+#[derive(Debug, FromArgs, PartialEq, Eq)]
+#[argh(subcommand, name = "discovery")]
+pub(super) struct DiscoveryArgs {
+    #[argh(subcommand)]
+    pub(super) action: DiscoveryAction,
+}
+
+#[derive(Debug, FromArgs, PartialEq, Eq)]
+#[argh(subcommand)]
+pub(super) enum DiscoveryAction {
+    List(DiscoveryList),
+    Run(DiscoveryRun),
+    Refused(DiscoveryRefused),
+}
+
+/// The relays, and what was last found there.
+#[derive(Debug, FromArgs, PartialEq, Eq)]
+#[argh(subcommand, name = "list")]
+pub(super) struct DiscoveryList {}
+
+/// Looks through all of them now.
+#[derive(Debug, FromArgs, PartialEq, Eq)]
+#[argh(subcommand, name = "run")]
+pub(super) struct DiscoveryRun {}
+
+/// Hosts that were found there, could not be added, and are left alone for now.
+#[derive(Debug, FromArgs, PartialEq, Eq)]
+#[argh(subcommand, name = "refused")]
+pub(super) struct DiscoveryRefused {}
+
+/// How the relay fares: its counters, its event log, its signatures.
+#[derive(Debug, FromArgs, PartialEq, Eq)]
+#[argh(subcommand, name = "status")]
+pub(super) struct StatusArgs {
+    #[argh(subcommand)]
+    pub(super) action: StatusAction,
+}
+
+#[derive(Debug, FromArgs, PartialEq, Eq)]
+#[argh(subcommand)]
+pub(super) enum StatusAction {
+    Stats(StatusStats),
+    Log(StatusLog),
+    Signatures(StatusSignatures),
+}
+
+/// The figures of the dashboard.
+#[derive(Debug, FromArgs, PartialEq, Eq)]
+#[argh(subcommand, name = "stats")]
+pub(super) struct StatusStats {}
+
+/// The event log: window, size, whether the disk takes events.
+#[derive(Debug, FromArgs, PartialEq, Eq)]
+#[argh(subcommand, name = "log")]
+pub(super) struct StatusLog {}
+
+/// How signatures are verified.
+#[derive(Debug, FromArgs, PartialEq, Eq)]
+#[argh(subcommand, name = "signatures")]
+pub(super) struct StatusSignatures {}
 
 /// Changes that operators made, the newest first.
 #[derive(Debug, FromArgs, PartialEq, Eq)]

@@ -15,8 +15,8 @@ pub(crate) use self::{
 };
 use self::{
     args::{
-        AccountAction, ConsumersAction, DomainAction, HostAction, LimitFlags, SettingsAction,
-        SiblingsAction, Topic, TrustedDomainAction,
+        AccountAction, ConsumersAction, DiscoveryAction, DomainAction, HostAction, LimitFlags,
+        SettingsAction, SiblingsAction, StatusAction, Topic, TrustedDomainAction,
     },
     table::{Column, column},
 };
@@ -57,6 +57,23 @@ const SIBLINGS: &[Column] = &[
     column("NEXT ATTEMPT", "/next_attempt_at"),
     column("LAST OK", "/last_ok_at"),
     column("LAST ERROR", "/last_error"),
+];
+
+const DISCOVERY: &[Column] = &[
+    column("RELAY", "/relay"),
+    column("LAST LOOK", "/last_at"),
+    column("NEXT", "/next_at"),
+    column("HOSTS", "/hosts_seen"),
+    column("ADDED", "/hosts_added"),
+    column("LAST ERROR", "/last_error"),
+];
+
+const REFUSED: &[Column] = &[
+    column("HOST", "/hostname"),
+    column("TIMES", "/times"),
+    column("AT", "/refused_at"),
+    column("NOT BEFORE", "/retry_at"),
+    column("REASON", "/reason"),
 ];
 
 const AUDIT: &[Column] = &[
@@ -110,6 +127,20 @@ impl Admin {
                     self.change("/admin/siblings/retry", body).await
                 }
             },
+            Topic::Discovery(args) => match args.action {
+                DiscoveryAction::List(_) => {
+                    self.list("/admin/discovery/list", &[], "relays", DISCOVERY).await
+                }
+                DiscoveryAction::Run(_) => self.change("/admin/discovery/run", json!({})).await,
+                DiscoveryAction::Refused(_) => {
+                    self.pages("/admin/discovery/refused", "limit", "hosts", REFUSED).await
+                }
+            },
+            Topic::Status(args) => match args.action {
+                StatusAction::Stats(_) => self.show("/admin/stats", &[]).await,
+                StatusAction::Log(_) => self.show("/admin/log", &[]).await,
+                StatusAction::Signatures(_) => self.show("/admin/signatures", &[]).await,
+            },
             Topic::Audit(args) => {
                 let limit = args.limit.to_string();
                 self.list("/admin/audit", &[("limit", &limit)], "entries", AUDIT).await
@@ -131,6 +162,7 @@ impl Admin {
                     .collect();
                 self.list("/admin/pds/list", &query, "", HOSTS).await
             }
+            HostAction::Connected(_) => self.names("/admin/subs/getUpstreamConns", "").await,
             HostAction::Add(args) => add_hosts::run(&self.client, args, self.as_json).await,
             HostAction::Block(args) => {
                 self.change("/admin/pds/block", json!({ "host": args.host })).await
@@ -145,6 +177,9 @@ impl Admin {
                 let mut body = args.limits().to_json();
                 if let Some(silent) = args.silence_alerts {
                     body.insert("account_limit_alerts_silenced".to_owned(), json!(silent));
+                }
+                if args.default_rates {
+                    body.insert("default_rates".to_owned(), json!(true));
                 }
                 if body.is_empty() {
                     return Err(Fatal::new(Code::Usage, "no limit is given")
@@ -252,15 +287,46 @@ impl Admin {
         Ok(())
     }
 
-    /// An array of names that stands in an object.
+    /// An array of names, or one that stands in an object under a name.
     async fn names(&self, path: &str, name: &str) -> Result<(), Fatal> {
         let reply = self.get(path, &[]).await?;
         if self.as_json {
             say(&reply.to_string());
             return Ok(());
         }
-        for one in reply.get(name).and_then(Value::as_array).into_iter().flatten() {
+        let names = if name.is_empty() { &reply } else { reply.get(name).unwrap_or(&reply) };
+        for one in names.as_array().into_iter().flatten() {
             say(one.as_str().unwrap_or_default());
+        }
+        Ok(())
+    }
+
+    /// All pages of objects that stand under a name, as one table; as JSON, one object a line.
+    async fn pages(
+        &self,
+        path: &str,
+        size: &str,
+        name: &str,
+        columns: &[Column],
+    ) -> Result<(), Fatal> {
+        let (mut cursor, mut all) = (String::new(), Vec::new());
+        loop {
+            let mut page = self.get(path, &[(size, "500"), ("cursor", &cursor)]).await?;
+            let next = page.get("cursor").and_then(Value::as_str).unwrap_or_default().to_owned();
+            if let Some(Value::Array(rows)) = page.get_mut(name) {
+                all.append(rows);
+            }
+            if next.is_empty() || next == cursor {
+                break;
+            }
+            cursor = next;
+        }
+        if self.as_json {
+            for row in &all {
+                say(&row.to_string());
+            }
+        } else {
+            say(&if all.is_empty() { "(none)".into() } else { table::records(columns, &all) });
         }
         Ok(())
     }

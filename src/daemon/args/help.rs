@@ -15,7 +15,7 @@ Usage: relayered [serve] [FLAGS]        runs the relay
        relayered --help | --version
 
 Operate a running relay through its admin API (--relay-url, --admin-key, --json):
-    relayered admin host list|detail|add|block|unblock|disconnect
+    relayered admin host list|detail|connected|add|block|unblock|disconnect
     relayered admin host limits|strictness|reset-cursor
     relayered admin domain list|ban|unban
     relayered admin trusted-domain list|add|remove
@@ -23,6 +23,8 @@ Operate a running relay through its admin API (--relay-url, --admin-key, --json)
     relayered admin consumers list|kick
     relayered admin settings show|set
     relayered admin siblings list|retry
+    relayered admin discovery list|refused|run
+    relayered admin status stats|log|signatures
     relayered admin audit               what operators changed
     relayered admin explain HOST|DID    why its events are not in the firehose
 

@@ -41,6 +41,8 @@ pub(crate) struct Flags {
     pub(crate) data_dir: Option<String>,
     #[argh(option, description = "database")]
     pub(crate) db_url: Option<String>,
+    #[argh(option, description = "memory for pages of a database")]
+    pub(crate) db_cache: Option<String>,
     #[argh(option, description = "connections to a database server")]
     pub(crate) max_db_conn: Option<String>,
     #[argh(option, description = "directory of the event log")]
@@ -75,6 +77,10 @@ pub(crate) struct Flags {
     pub(crate) lenient_sync_validation: bool,
     #[argh(option, description = "sibling relays")]
     pub(crate) sibling_relays: Vec<String>,
+    #[argh(option, description = "relays whose hosts are looked through")]
+    pub(crate) discover_from: Vec<String>,
+    #[argh(option, description = "time between looks")]
+    pub(crate) discover_interval: Option<String>,
     #[argh(option, description = "PLC directory")]
     pub(crate) plc_host: Option<String>,
     #[argh(option, description = "identities in memory")]

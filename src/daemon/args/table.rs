@@ -139,6 +139,14 @@ pub(crate) const GROUPS: &[Group] = &[
                  `key=value` pairs. A server that cannot be reached is waited for."
             ),
             flag!(
+                "db-cache",
+                ["RELAY_DB_CACHE"],
+                Value("SIZE"),
+                "256MiB",
+                "Memory for pages of a SQLite database. With some ten million accounts more of it \
+                 makes them faster to update."
+            ),
+            flag!(
                 "max-db-conn" | "max-metadb-connections",
                 ["MAX_DB_CONNECTIONS", "MAX_METADB_CONNECTIONS"],
                 Value("N"),
@@ -270,6 +278,21 @@ pub(crate) const GROUPS: &[Group] = &[
                 "Relays to which admin changes and crawl requests are passed on, in order and until they \
                  have them: a name or URL, with `admin:KEY@` before the name if its admin key is \
                  not our first one. They may name each other in any way; a change is made once."
+            ),
+            flag!(
+                "discover-from",
+                ["RELAY_DISCOVER_FROM"],
+                List("URL"),
+                "none",
+                "Relays whose lists of hosts are looked through for hosts that are new here. What \
+                 they list is added without a daily limit."
+            ),
+            flag!(
+                "discover-interval",
+                ["RELAY_DISCOVER_INTERVAL"],
+                Value("TIME"),
+                "24h",
+                "Time between looks; 0 is never. A setting of the admin API wins."
             ),
         ],
     },

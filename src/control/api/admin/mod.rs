@@ -6,6 +6,7 @@
 mod accounts;
 mod audit;
 mod consumers;
+mod discovery;
 mod domains;
 mod hosts;
 mod limits;
@@ -51,6 +52,9 @@ pub(crate) fn routes() -> OpenApiRouter<Shared> {
         .routes(routes!(settings::get_settings, settings::set_settings))
         .routes(routes!(siblings::list))
         .routes(routes!(siblings::retry))
+        .routes(routes!(discovery::list))
+        .routes(routes!(discovery::run))
+        .routes(routes!(discovery::refused))
         .routes(routes!(audit::list))
         .routes(routes!(status::signatures))
         .routes(routes!(status::log))

@@ -27,6 +27,7 @@ const REPLAY_BYTES: &str = "replay_bytes";
 const MAX_CONSUMERS: &str = "max_consumers";
 const MAX_CONSUMERS_PER_ADDRESS: &str = "max_consumers_per_address";
 const MAX_CONNECTIONS_PER_ADDRESS: &str = "max_connections_per_address";
+const DISCOVERY_INTERVAL: &str = "discovery_interval_seconds";
 
 /// The shortest window: below it no consumer could come back.
 const WINDOW_SECONDS_MIN: u64 = 60;
@@ -77,6 +78,8 @@ pub(super) struct Settings {
     max_consumers_per_address: u64,
     /// HTTP connections; 0 is no limit.
     max_connections_per_address: u64,
+    /// Between looks through the hosts of other relays; 0 is never.
+    discovery_interval_seconds: u64,
 }
 
 /// Settings to change; those not given stay as they are.
@@ -95,6 +98,8 @@ pub(super) struct SettingsPatch {
     max_consumers_per_address: Option<u64>,
     /// 0 is no limit.
     max_connections_per_address: Option<u64>,
+    /// 0 is never.
+    discovery_interval_seconds: Option<u64>,
 }
 
 impl SettingsPatch {
@@ -124,6 +129,7 @@ impl SettingsPatch {
             (MAX_CONSUMERS, number(self.max_consumers)),
             (MAX_CONSUMERS_PER_ADDRESS, number(self.max_consumers_per_address)),
             (MAX_CONNECTIONS_PER_ADDRESS, number(self.max_connections_per_address)),
+            (DISCOVERY_INTERVAL, number(self.discovery_interval_seconds)),
         ];
         all.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
     }
@@ -150,6 +156,7 @@ impl SettingsPatch {
             max_consumers: read(store, MAX_CONSUMERS).await?,
             max_consumers_per_address: read(store, MAX_CONSUMERS_PER_ADDRESS).await?,
             max_connections_per_address: read(store, MAX_CONNECTIONS_PER_ADDRESS).await?,
+            discovery_interval_seconds: read(store, DISCOVERY_INTERVAL).await?,
         })
     }
 
@@ -175,6 +182,9 @@ impl SettingsPatch {
         });
         if let Some(max) = self.max_connections_per_address {
             shared.addresses.set_max(limit(max));
+        }
+        if let Some(seconds) = self.discovery_interval_seconds {
+            shared.discoverer.set_interval(Duration::from_secs(seconds));
         }
         Ok(())
     }
@@ -221,6 +231,7 @@ pub(super) async fn get_settings(State(shared): State<Shared>) -> Reply<Settings
         max_consumers: all as u64,
         max_consumers_per_address: per_address.unwrap_or(0) as u64,
         max_connections_per_address: shared.addresses.max().unwrap_or(0) as u64,
+        discovery_interval_seconds: shared.discoverer.interval().as_secs(),
     }))
 }
 

@@ -11,9 +11,11 @@ mod value;
 
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 pub(super) use self::value::{FromValue, Row, Value};
 use self::{postgres::Postgres, sqlite::Sqlite};
-use super::{DatabaseUrl, StoreError};
+use super::{DatabaseUrl, StoreConfig, StoreError};
 
 /// The values of a statement's parameters.
 macro_rules! values {
@@ -50,12 +52,18 @@ pub(super) enum Sql {
 
 impl Sql {
     /// Connects, and makes or migrates the tables.
-    pub(super) fn open(url: &DatabaseUrl) -> Result<Self, StoreError> {
-        match url {
-            DatabaseUrl::Memory => Ok(Self::Sqlite(Sqlite::memory()?)),
-            DatabaseUrl::File(path) => Ok(Self::Sqlite(Sqlite::file(path)?)),
-            DatabaseUrl::Postgres(url) => Ok(Self::Postgres(Box::new(Postgres::open(url)?))),
-        }
+    pub(super) fn open(
+        url: &DatabaseUrl,
+        config: StoreConfig,
+        gives_up: watch::Receiver<bool>,
+    ) -> Result<Self, StoreError> {
+        Ok(match url {
+            DatabaseUrl::Memory => Self::Sqlite(Sqlite::memory(config.cache_bytes)?),
+            DatabaseUrl::File(path) => Self::Sqlite(Sqlite::file(path, config.cache_bytes)?),
+            DatabaseUrl::Postgres(url) => {
+                Self::Postgres(Box::new(Postgres::open(url, config.alone, gives_up)?))
+            }
+        })
     }
 
     /// Grows each time a connection is made: what was committed last may be gone since.

@@ -8,7 +8,11 @@ use std::{
 };
 
 use bytes::BytesMut;
-use tokio::{runtime::Runtime, time::timeout};
+use tokio::{
+    runtime::Runtime,
+    sync::watch,
+    time::{sleep, timeout},
+};
 use tokio_postgres::{
     Client, Statement,
     error::SqlState,
@@ -23,9 +27,12 @@ const PAUSE_MIN: Duration = Duration::from_millis(250);
 const PAUSE_MAX: Duration = Duration::from_secs(15);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A server that is there answers any statement of the running relay well within this.
-const PATIENCE: Duration = Duration::from_mins(1);
+const PATIENCE: Duration = Duration::from_secs(30);
 /// After this long without an answer to packets the connection counts as broken.
 const TCP_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// First half of the key of the lock that a relay holds on its database; the other is its schema.
+const LOCK: i32 = 0x7265_6c61;
 
 mod embedded {
     #![allow(unreachable_pub, reason = "the macro makes the module public")]
@@ -35,7 +42,12 @@ mod embedded {
 pub(in crate::store) struct Postgres {
     runtime: Runtime,
     url: PostgresUrl,
+    /// Whether the relay's lock is taken.
+    alone: bool,
+    gives_up: watch::Receiver<bool>,
     session: Option<Session>,
+    /// The server's process that served the last session.
+    served_by: i32,
     /// A transaction must not go on on another connection.
     in_transaction: bool,
     epoch: u64,
@@ -52,7 +64,11 @@ struct Session {
 }
 
 impl Postgres {
-    pub(super) fn open(url: &PostgresUrl) -> Result<Self, StoreError> {
+    pub(super) fn open(
+        url: &PostgresUrl,
+        alone: bool,
+        gives_up: watch::Receiver<bool>,
+    ) -> Result<Self, StoreError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let mut config = url.config.clone();
         config
@@ -65,7 +81,10 @@ impl Postgres {
         let mut postgres = Self {
             runtime,
             url: PostgresUrl { config, ..url.clone() },
+            alone,
+            gives_up,
             session: None,
+            served_by: 0,
             in_transaction: false,
             epoch: 0,
             patience: Some(PATIENCE),
@@ -122,12 +141,11 @@ impl Postgres {
     }
 
     fn connect(&mut self) -> Result<Session, StoreError> {
-        let url = &self.url;
+        let Self { runtime, url, alone, gives_up, served_by, .. } = self;
         let connector = tls::connector(url)?;
-        let mut client = self.runtime.block_on(async {
+        let connecting = async {
             // Name look-up and TLS are not under the library's own time-out.
-            let connecting = timeout(CONNECT_TIMEOUT, url.config.connect(connector));
-            let (client, connection) = connecting
+            let (client, connection) = timeout(CONNECT_TIMEOUT, url.config.connect(connector))
                 .await
                 .map_err(|_late| StoreError::Unreachable("no answer in time".into()))?
                 .map_err(from_connecting)?;
@@ -136,16 +154,19 @@ impl Postgres {
                     tracing::debug!(error = %Causes(&error), "the connection to the database ended");
                 }
             });
-            Ok::<_, StoreError>(client)
-        })?;
-        self.runtime.block_on(async {
+            let mut client = client;
             client
                 .batch_execute("SET client_min_messages = warning; SET TimeZone = 'UTC'")
                 .await
                 .map_err(from_postgres)?;
+            if *alone {
+                lock(&client, served_by).await?;
+            }
+            // May take long with a large table.
             embedded::migrations::runner().run_async(&mut client).await?;
-            Ok::<_, StoreError>(())
-        })?;
+            Ok(client)
+        };
+        let client = runtime.block_on(unless(gives_up, None, connecting))?;
         Ok(Session { client, statements: HashMap::new() })
     }
 
@@ -175,7 +196,7 @@ impl Postgres {
         ) -> Result<T, tokio_postgres::Error>,
     ) -> Result<T, StoreError> {
         self.session()?;
-        let patience = self.patience.unwrap_or(Duration::MAX);
+        let patience = self.patience;
         let Some(session) = &mut self.session else {
             return Err(StoreError::Unreachable(self.last_error.clone()));
         };
@@ -190,10 +211,8 @@ impl Postgres {
             };
             with(&session.client, &statement, params).await
         };
-        let result = match self.runtime.block_on(async { timeout(patience, work).await }) {
-            Ok(result) => result.map_err(from_postgres),
-            Err(_late) => Err(StoreError::Unreachable("a statement got no answer in time".into())),
-        };
+        let work = async { work.await.map_err(from_postgres) };
+        let result = self.runtime.block_on(unless(&mut self.gives_up, patience, work));
         if let Err(StoreError::Unreachable(why)) = &result {
             self.lose(&why.clone());
         }
@@ -255,11 +274,8 @@ impl Postgres {
         let Some(session) = &mut self.session else {
             return Err(StoreError::Unreachable(self.last_error.clone()));
         };
-        let work = session.client.batch_execute(sql);
-        let result = match self.runtime.block_on(async { timeout(PATIENCE, work).await }) {
-            Ok(result) => result.map_err(from_postgres),
-            Err(_late) => Err(StoreError::Unreachable("a statement got no answer in time".into())),
-        };
+        let work = async { session.client.batch_execute(sql).await.map_err(from_postgres) };
+        let result = self.runtime.block_on(unless(&mut self.gives_up, Some(PATIENCE), work));
         if let Err(StoreError::Unreachable(why)) = &result {
             self.lose(&why.clone());
         }
@@ -287,6 +303,53 @@ impl Postgres {
         self.in_transaction = false;
         done
     }
+}
+
+/// Waits for the server, but not beyond its patience, nor when all waiting is given up.
+async fn unless<T>(
+    gives_up: &mut watch::Receiver<bool>,
+    patience: Option<Duration>,
+    work: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    let given_up = async {
+        // Without any handle nobody can give up any more.
+        if gives_up.wait_for(|given_up| *given_up).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        biased;
+        result = work => result,
+        () = given_up => Err(StoreError::Unreachable("it did not answer before the end".into())),
+        () = sleep(patience.unwrap_or(Duration::MAX)) => {
+            Err(StoreError::Unreachable("a statement got no answer in time".into()))
+        }
+    }
+}
+
+/// Takes the lock that tells relays of each other; it ends with the session. A session of our own
+/// that the server has not missed yet is ended.
+async fn lock(client: &Client, served_by: &mut i32) -> Result<(), StoreError> {
+    let sql = "SELECT pg_try_advisory_lock($1, hashtext(current_schema())), pg_backend_pid()";
+    let row = client.query_one(sql, &[&LOCK]).await.map_err(from_postgres)?;
+    let (held, process): (bool, i32) = (row.get(0), row.get(1));
+    if held {
+        *served_by = process;
+        return Ok(());
+    }
+    let sql = "SELECT a.pid, coalesce(host(a.client_addr), 'this machine'),
+                      to_char(a.backend_start, 'YYYY-MM-DD HH24:MI:SS'),
+                      CASE WHEN a.pid = $2 THEN pg_terminate_backend(a.pid) END
+               FROM pg_locks AS l JOIN pg_stat_activity AS a ON a.pid = l.pid
+               WHERE l.locktype = 'advisory' AND l.classid = $1::int8::oid AND l.objsubid = 2
+                 AND l.granted AND a.datname = current_database()
+                 AND l.objid = (hashtext(current_schema())::int8 & 4294967295)::oid";
+    let rows = client.query(sql, &[&i64::from(LOCK), &*served_by]).await.map_err(from_postgres)?;
+    let by = rows.first().map_or_else(String::new, |row| {
+        let (process, address, since): (i32, String, String) = (row.get(0), row.get(1), row.get(2));
+        format!("from {address} since {since} UTC, served by process {process} there")
+    });
+    Err(StoreError::Taken(by))
 }
 
 /// `?1` as PostgreSQL writes it.

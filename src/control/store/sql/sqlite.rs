@@ -14,8 +14,6 @@ use crate::store::StoreError;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// More than there are statements in the store.
 const STATEMENTS: usize = 256;
-/// In KiB.
-const CACHE: i64 = 64 * 1024;
 
 mod embedded {
     #![allow(unreachable_pub, reason = "the macro makes the module public")]
@@ -27,27 +25,29 @@ pub(in crate::store) struct Sqlite {
 }
 
 impl Sqlite {
-    pub(super) fn memory() -> Result<Self, StoreError> {
-        Self::prepare(Connection::open_in_memory()?)
+    pub(super) fn memory(cache_bytes: u64) -> Result<Self, StoreError> {
+        Self::prepare(Connection::open_in_memory()?, cache_bytes)
     }
 
-    pub(super) fn file(path: &Path) -> Result<Self, StoreError> {
+    pub(super) fn file(path: &Path, cache_bytes: u64) -> Result<Self, StoreError> {
         if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
             std::fs::create_dir_all(parent).map_err(|source| StoreError::Directory {
                 path: parent.display().to_string(),
                 source,
             })?;
         }
-        Self::prepare(Connection::open(path)?)
+        Self::prepare(Connection::open(path)?, cache_bytes)
     }
 
-    fn prepare(mut connection: Connection) -> Result<Self, StoreError> {
+    fn prepare(mut connection: Connection, cache_bytes: u64) -> Result<Self, StoreError> {
         connection.busy_timeout(BUSY_TIMEOUT)?;
         // A lost tail after power loss is made good from the event log, so a transaction needs no
         // sync of its own: NORMAL syncs at checkpoints.
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "NORMAL")?;
-        connection.pragma_update(None, "cache_size", -CACHE)?;
+        // In KiB if it is negative.
+        let cache = i64::try_from(cache_bytes / 1024).unwrap_or(i64::MAX);
+        connection.pragma_update(None, "cache_size", -cache)?;
         connection.pragma_update(None, "temp_store", "MEMORY")?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS);
         embedded::migrations::runner().run(&mut connection)?;

@@ -21,7 +21,7 @@ async fn the_last_state_of_an_account_wins() {
         // What the relay itself says does not move the account to another host.
         log.append(account.id.0, "did:plc:a", 0, 0, None);
         log.0.lock().unwrap()[3].0.local = LocalStatus::Takendown;
-        store.call(Database::follow_batch).await.unwrap();
+        store.call(Database::follow_slice).await.unwrap();
         assert_eq!(state(&store, "did:plc:a").await.host, host);
     })
     .await;
@@ -37,13 +37,13 @@ async fn what_the_relay_says_of_an_account_is_not_undone_by_older_records() {
         // The row is first, then the shard; in between a commit is numbered.
         store.set_local("did:plc:a", LocalStatus::Takendown, false).await.unwrap();
         log.append(account.id.0, "did:plc:a", host.0, 1, Some(10));
-        store.call(Database::follow_batch).await.unwrap();
+        store.call(Database::follow_slice).await.unwrap();
         assert_eq!(state(&store, "did:plc:a").await.local, LocalStatus::Takendown);
         // Reversed before the rows have followed the take-down's own event.
         log.append(account.id.0, "did:plc:a", 0, 0, None);
         log.0.lock().unwrap()[1].0.local = LocalStatus::Takendown;
         store.set_local("did:plc:a", LocalStatus::Active, false).await.unwrap();
-        store.call(Database::follow_batch).await.unwrap();
+        store.call(Database::follow_slice).await.unwrap();
         assert_eq!(state(&store, "did:plc:a").await.local, LocalStatus::Active);
         assert!(store.takedowns_after(AccountId(0), 1).await.unwrap().is_empty());
     })

@@ -2,6 +2,8 @@
 //! PostgreSQL, in a database of its own.
 
 mod follow;
+mod running;
+mod schema;
 mod tables;
 
 use std::{
