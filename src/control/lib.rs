@@ -22,7 +22,7 @@ pub mod siblings;
 pub mod store;
 pub mod telemetry;
 
-pub use link::{Link, Shards};
+pub use link::{Barrier, Link, Shards};
 pub use run::{ControlConfig, ControlError, EngineLink, Stage, Started, bind, run};
 
 /// Unix seconds.

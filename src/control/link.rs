@@ -10,7 +10,7 @@ use ports::{
     HostId, ShardCommand, ShardId, ShardReport,
     ring::{self, Doorbell},
 };
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 /// Reports taken from one ring before the others get their turn.
 const REPORTS_A_TURN: usize = 256;
@@ -51,6 +51,26 @@ impl Shards {
     }
 }
 
+/// Asks the link for an answer once all that shards have reported by now is handled.
+#[derive(Clone, Debug)]
+pub struct Barrier(mpsc::Sender<oneshot::Sender<()>>);
+
+impl Barrier {
+    /// A handle, and its other end, for [`Link::run`].
+    pub fn new() -> (Self, mpsc::Receiver<oneshot::Sender<()>>) {
+        let (asking, asked) = mpsc::channel(1);
+        (Self(asking), asked)
+    }
+
+    /// A link that has ended handles nothing any more: then this returns at once.
+    pub async fn reports_handled(&self) {
+        let (reply, handled) = oneshot::channel();
+        if self.0.send(reply).await.is_ok() {
+            let _ = handled.await;
+        }
+    }
+}
+
 /// The rings' ends on the control side.
 #[derive(Debug)]
 pub struct Link {
@@ -77,13 +97,19 @@ impl Link {
     ///
     /// # Cancel-safety
     /// Dropping the future between polls loses nothing: all state is in `self`.
-    pub async fn run(&mut self, mut handle: impl FnMut(ShardId, ShardReport)) {
+    pub async fn run(
+        &mut self,
+        mut barriers: mpsc::Receiver<oneshot::Sender<()>>,
+        mut handle: impl FnMut(ShardId, ShardReport),
+    ) {
+        let mut barrier = None;
         loop {
             tokio::select! {
                 command = self.queue.recv() => match command {
                     Some(command) => self.accept(command),
                     None => return,
                 },
+                Some(reply) = barriers.recv(), if barrier.is_none() => barrier = Some(reply),
                 () = self.bell.rung() => {}
             }
             while let Ok(command) = self.queue.try_recv() {
@@ -94,6 +120,9 @@ impl Link {
                 // More is there than one turn takes: let other tasks run, then look again.
                 self.bell.ring();
                 tokio::task::yield_now().await;
+            } else if let Some(reply) = barrier.take() {
+                // Whoever asked may be gone.
+                let _ = reply.send(());
             }
         }
     }
@@ -157,7 +186,7 @@ mod tests {
         report_in.ring();
         let (seen, mut reports) = mpsc::unbounded_channel();
         let running = async {
-            link.run(|shard, report| {
+            link.run(Barrier::new().1, |shard, report| {
                 seen.send((shard, report)).unwrap();
             })
             .await;
@@ -177,5 +206,28 @@ mod tests {
         tokio::join!(running, shard);
         assert!(matches!(reports.try_recv().unwrap().1, ShardReport::Tally(_)));
         assert!(matches!(reports.try_recv().unwrap(), (ShardId(0), ShardReport::HostOpen(_))));
+    }
+
+    #[tokio::test]
+    async fn a_barrier_waits_for_all_reports() {
+        const REPORTS: usize = 3 * REPORTS_A_TURN;
+        let (control_bell, shard_bell) = (Doorbell::new(), Doorbell::new());
+        let (mut report_in, report_out) = ring::ring(REPORTS, 1 << 20, &control_bell, &shard_bell);
+        let (shards, queue) = Shards::new(1);
+        let mut link = Link::new(Vec::new(), vec![report_out], control_bell, queue);
+        for _ in 0..REPORTS {
+            report_in.push(ShardReport::HostOpen(HostId(7))).unwrap();
+        }
+        // Nobody has rung, and still none is left out.
+        let (barrier, asked) = Barrier::new();
+        let handled = std::cell::Cell::new(0);
+        let running = link.run(asked, |_, _| handled.set(handled.get() + 1));
+        let asking = async {
+            barrier.reports_handled().await;
+            assert_eq!(handled.get(), REPORTS);
+            drop(shards);
+        };
+        tokio::join!(running, asking);
+        barrier.reports_handled().await;
     }
 }

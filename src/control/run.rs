@@ -16,7 +16,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 
 use crate::{
-    Link, Shards,
+    Barrier, Link, Shards,
     accounts::Accounts,
     api::{
         self, Addresses, AdminKeys, ConsumerLimits, Consumers, Failures, ServerLimits,
@@ -144,7 +144,10 @@ pub async fn run(
     };
     let mut link = Link::new(commands, reports, bell, queue);
     let mut tasks = JoinSet::new();
-    tasks.spawn(async move { link.run(|shard, report| dispatch.handle(shard, report)).await });
+    let (barrier, barriers) = Barrier::new();
+    tasks.spawn(async move {
+        link.run(barriers, |shard, report| dispatch.handle(shard, report)).await;
+    });
 
     let (api, metrics) = (listener(config.api)?, listener(config.metrics)?);
     let addresses = Started { api: api.local_addr()?, metrics: metrics.local_addr()? };
@@ -180,6 +183,8 @@ pub async fn run(
     hosts.stop_dialing();
     wait_for(&mut stage, Stage::Ending).await;
     servers.shutdown().await;
+    // The shards' last words tell how far the relay is with each host.
+    barrier.reports_handled().await;
     write_down(&store, &hosts, &notices).await?;
     tasks.shutdown().await;
     Ok(())

@@ -30,6 +30,8 @@ struct State {
     slam: bool,
     /// A cursor above all frames is answered with `FutureCursor`.
     strict_cursors: bool,
+    /// Whatever the cursor says, the stream begins with its first frame.
+    from_start: bool,
     server_header: String,
     describe_requests: usize,
 }
@@ -142,6 +144,20 @@ impl FakePds {
         for socket in self.shared.state.lock().unwrap().open.values() {
             let _ = socket.stream.shutdown(Shutdown::Both);
         }
+    }
+
+    /// The host comes back with another stream, and sends all of it whatever it is asked for, until
+    /// [`FakePds::heed_cursors`].
+    pub fn start_over(&self, frames: impl IntoIterator<Item = (u64, Vec<u8>)>) {
+        let mut state = self.shared.state.lock().unwrap();
+        state.frames = frames.into_iter().collect();
+        state.from_start = true;
+        drop(state);
+        self.cut();
+    }
+
+    pub fn heed_cursors(&self) {
+        self.shared.state.lock().unwrap().from_start = false;
     }
 
     pub fn set_status(&self, did: &str, json: impl Into<String>) {
@@ -307,6 +323,7 @@ fn write_frames(shared: &Shared, number: usize, socket: &Locked, cursor: Option<
     // Without a cursor a stream begins now.
     let above = |cursor: u64| state.frames.iter().position(|(seq, _)| *seq > cursor);
     let mut index = match cursor {
+        _ if state.from_start => 0,
         Some(cursor) => above(cursor).unwrap_or(state.frames.len()),
         None => live,
     };
@@ -315,7 +332,7 @@ fn write_frames(shared: &Shared, number: usize, socket: &Locked, cursor: Option<
             return;
         }
         let mut bytes = Vec::new();
-        for (_, frame) in state.frames[index..].iter().take(256) {
+        for (_, frame) in state.frames.iter().skip(index).take(256) {
             write_message(&mut bytes, frame);
             index += 1;
         }

@@ -185,6 +185,10 @@ impl<V: FnMut(&Account, &Signed) -> bool> Case<'_, V> {
         word: u16,
         time: Option<i64>,
     ) -> Result<Decided, Fault> {
+        // A host that has gone back in its stream tells old news again.
+        if self.frame().is_rewound() && self.account.is_old_news(time) {
+            return Err(RefusalReason::StatusUnchanged.into());
+        }
         let hosts_word = self.account.status().local() == LocalStatus::Active;
         match self.account.hear(said, word) {
             Heard::Noted => return Ok(Decided::Note(said)),
@@ -217,9 +221,9 @@ impl<V: FnMut(&Account, &Signed) -> bool> Case<'_, V> {
             }
             self.account.mark_outdated();
         }
-        // A host that has gone back in its stream tells old news again.
-        let is_later = self.account.is_later_notice(time);
-        if self.frame().is_rewound() && !is_later && looked.document != Some(true) {
+        // As above.
+        let is_old = self.frame().is_rewound() && self.account.is_old_news(time);
+        if is_old && looked.document != Some(true) {
             return Err(RefusalReason::IdentityUnchanged.into());
         }
         self.account.note_notice(time);

@@ -3,6 +3,7 @@
 
 use ecdsa::VerifyingKey;
 use ports::{AccountId, AccountState, HostId, Identity, RelaySeq, RepoHead, UpstreamStatus};
+use protocol::syntax::Tid;
 
 use super::{
     did::{DidKey, DidRef, PLC_BYTES},
@@ -219,6 +220,17 @@ impl Account {
     pub(super) fn is_later_notice(&self, micros: Option<i64>) -> bool {
         let Some(at) = micros.map(Self::tick) else { return false };
         self.notice_at == 0 || (at.wrapping_sub(self.notice_at) as i32) > 0
+    }
+
+    /// Whether an #identity or #account of this time, from a host that has gone back in its stream, may
+    /// have been passed on before. Times of notices are not stored: without one, what is older than
+    /// the account's rev is taken for old.
+    pub(super) fn is_old_news(&self, micros: Option<i64>) -> bool {
+        let before_rev = || {
+            let rev = self.rev().map(|rev| Tid::from_u64(rev).micros());
+            rev.is_some_and(|rev| micros.is_none_or(|at| at < rev as i64))
+        };
+        !self.is_later_notice(micros) || (self.notice_at == 0 && before_rev())
     }
 
     pub(super) fn note_notice(&mut self, micros: Option<i64>) {

@@ -161,7 +161,7 @@ impl Core {
     }
 
     fn start_host(self: &Rc<Self>, socket: HostSocket) {
-        let HostSocket { host, hostname, tls, stream, strictness, limits: _, resume } = socket;
+        let HostSocket { host, hostname, tls, stream, strictness, limits, resume } = socket;
         let session = match tls.then(|| TlsSession::new(&self.tls, &hostname)).transpose() {
             Ok(session) => session,
             Err(fault) => return self.host_failed(host, fault),
@@ -173,7 +173,7 @@ impl Core {
             }
         };
         let link = Rc::new(HostLink::new(host, handle, strictness, session, rt::now()));
-        let cursor = self.hosts.borrow_mut().connect(host, &resume, &link);
+        let cursor = self.hosts.borrow_mut().connect(host, limits, &resume, &link);
         let request = Request {
             hostname,
             cursor,
@@ -242,6 +242,10 @@ impl Intake for Core {
     fn admit(&self, host: HostId, outline: &FrameOutline, bytes: usize) -> Admitted {
         let head = self.log.head().0;
         self.hosts.borrow_mut().admit(host, outline.host_seq, bytes, head)
+    }
+
+    fn pace(&self, frame: RawFrame) -> Option<RawFrame> {
+        self.hosts.borrow_mut().pace(frame, rt::wall_micros())
     }
 
     fn push(&self, frame: RawFrame) -> Result<(), RawFrame> {

@@ -1,20 +1,35 @@
 //! The hosts of a shard: their windows, their connections, and how far we are with them.
 
-use std::{collections::HashMap, rc::Rc, time::Instant};
+use std::{
+    collections::{HashMap, HashSet},
+    rc::Rc,
+    time::Instant,
+};
 
 use foldhash::fast::RandomState;
-use ports::{HostId, HostProgress, HostResume, HostSeq, HostSocket, RefusalReason, RelaySeq};
+use ports::{
+    HostId, HostLimits, HostProgress, HostResume, HostSeq, HostSocket, RefusalReason, RelaySeq,
+    ShardReport, SlowReason,
+};
 
 use super::mesh::Return;
 use crate::{
     accounts::Outcome,
-    upstream::{Admission, Admitted, HostLink, HostWindow, LinkTimes, WindowLimits},
+    upstream::{
+        Admission, Admitted, FairQueue, HostLink, HostWindow, LinkTimes, Pace, RawFrame,
+        WindowLimits,
+    },
 };
 
 /// A host that had a connection since the start.
 #[derive(Debug)]
 struct Host {
     window: HostWindow,
+    pace: Pace,
+    /// Admitted, and above its event rates.
+    paced: FairQueue,
+    /// Why it is slowed down and until when, as control was told.
+    slowed: Slowed,
     link: Option<Rc<HostLink>>,
     /// A newer socket, which waits until the old connection's reader is done.
     next: Option<Box<HostSocket>>,
@@ -27,7 +42,22 @@ struct Host {
     dirty: bool,
 }
 
+type Slowed = (Option<SlowReason>, Option<u64>);
+
 impl Host {
+    /// `now`: Unix microseconds.
+    fn slowed(&self, now: u64) -> Slowed {
+        let full = || {
+            let waits = self.link.as_ref().is_some_and(|link| link.room().has_waiting());
+            waits && !self.window.has_room()
+        };
+        match self.pace.slowed(now) {
+            Some((why, until)) if !self.paced.is_empty() => (Some(why), Some(until)),
+            _ if !self.paced.is_empty() || full() => (Some(SlowReason::Queue), None),
+            _ => (None, None),
+        }
+    }
+
     fn count_refused(&mut self, reason: RefusalReason) {
         self.refused += 1;
         self.invalid += u64::from(reason.is_fault());
@@ -39,12 +69,20 @@ pub(super) struct Hosts {
     limits: WindowLimits,
     known: HashMap<HostId, Host, RandomState>,
     dirty: Vec<HostId>,
+    /// Hosts that may be slowed down, or were when control was last told.
+    slow: HashSet<HostId, RandomState>,
     connected: usize,
 }
 
 impl Hosts {
     pub(super) fn new(limits: WindowLimits) -> Self {
-        Self { limits, known: HashMap::default(), dirty: Vec::new(), connected: 0 }
+        Self {
+            limits,
+            known: HashMap::default(),
+            dirty: Vec::new(),
+            slow: HashSet::default(),
+            connected: 0,
+        }
     }
 
     /// How many connections there are.
@@ -73,12 +111,16 @@ impl Hosts {
     pub(super) fn connect(
         &mut self,
         host: HostId,
+        limits: HostLimits,
         resume: &HostResume,
         link: &Rc<HostLink>,
     ) -> Option<HostSeq> {
-        let limits = self.limits;
+        let window = self.limits;
         let entry = self.known.entry(host).or_insert_with(|| Host {
-            window: HostWindow::new(limits, resume),
+            window: HostWindow::new(window, resume),
+            pace: Pace::new(limits),
+            paced: FairQueue::default(),
+            slowed: (None, None),
             link: None,
             next: None,
             received: 0,
@@ -87,6 +129,7 @@ impl Hosts {
             invalid: 0,
             dirty: false,
         });
+        entry.pace.set_limits(limits);
         entry.link = Some(Rc::clone(link));
         self.connected += 1;
         entry.window.connect(resume)
@@ -100,10 +143,14 @@ impl Hosts {
         entry.next.take()
     }
 
-    /// The host's connection; a socket that waits to replace it is dropped.
+    /// The host's connection; a socket that waits to replace it is dropped, and so are the events
+    /// that wait for their turn: the host has to send them again.
     pub(super) fn drop_host(&mut self, host: HostId) -> Option<Rc<HostLink>> {
         let entry = self.known.get_mut(&host)?;
         entry.next = None;
+        for ticket in entry.paced.clear() {
+            entry.window.drop_ticket(ticket);
+        }
         entry.link.clone()
     }
 
@@ -132,20 +179,77 @@ impl Hosts {
             return Admitted::Refused(RefusalReason::Duplicate);
         };
         if !host.window.has_room() {
+            self.slow.insert(id);
             return Admitted::Full;
         }
         let before = host.window.cursor();
         let admission = host.window.admit(seq, bytes, head);
+        if admission == Admission::Wait {
+            return Admitted::Full;
+        }
         host.received += 1;
         // Also when stepping over an event that is in the log already moves the cursor.
         if admission != Admission::OutOfOrder || host.window.cursor() != before {
             mark(&mut self.dirty, id, host);
         }
         match admission {
-            Admission::Ticket(ticket) => Admitted::Ticket(ticket),
+            Admission::Ticket { ticket, rewound } => Admitted::Ticket { ticket, rewound },
+            Admission::Wait => Admitted::Full,
             Admission::Duplicate => Admitted::Refused(RefusalReason::Duplicate),
             Admission::OutOfOrder => Admitted::Refused(RefusalReason::SeqOrder),
         }
+    }
+
+    pub(super) fn set_limits(&mut self, id: HostId, limits: HostLimits) {
+        if let Some(host) = self.known.get_mut(&id) {
+            host.pace.set_limits(limits);
+        }
+    }
+
+    /// Gives an admitted frame back if it may go on at once. `now`: Unix microseconds.
+    pub(super) fn pace(&mut self, frame: RawFrame, now: u64) -> Option<RawFrame> {
+        let Some(host) = self.known.get_mut(&frame.host()) else { return Some(frame) };
+        if host.paced.is_empty() && host.pace.take(now) {
+            return Some(frame);
+        }
+        self.slow.insert(frame.host());
+        host.paced.push(frame);
+        None
+    }
+
+    /// Hands on what may go on by now, as far as there is room.
+    pub(super) fn release(
+        &mut self,
+        now: u64,
+        mut push: impl FnMut(RawFrame) -> Result<(), RawFrame>,
+    ) {
+        for id in &self.slow {
+            let Some(host) = self.known.get_mut(id) else { continue };
+            while !host.paced.is_empty() && host.pace.take(now) {
+                let Some(frame) = host.paced.pop() else { break };
+                if let Err(frame) = push(frame) {
+                    host.paced.unpop(frame);
+                    host.pace.give_back();
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Which hosts are slowed down since the last time, or no longer.
+    pub(super) fn take_slowed(&mut self, now: u64) -> Vec<ShardReport> {
+        let mut reports = Vec::new();
+        let known = &mut self.known;
+        self.slow.retain(|id| {
+            let Some(host) = known.get_mut(id) else { return false };
+            let slowed = host.slowed(now);
+            if std::mem::replace(&mut host.slowed, slowed) != slowed {
+                let (why, until) = slowed;
+                reports.push(ShardReport::HostSlowed { host: *id, why, until });
+            }
+            slowed.0.is_some()
+        });
+        reports
     }
 
     /// Counts a frame that was refused on its way in. `numbered`: it was counted as received.

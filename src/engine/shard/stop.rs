@@ -16,10 +16,12 @@ pub enum Phase {
     Deaf = 1,
     /// What was pushed is verified and handed to the sequencer.
     Drained = 2,
-    /// The log is complete: tickets go home, consumers get the rest and a close frame.
-    Parting = 3,
+    /// The log is complete: tickets go home.
+    Settled = 3,
+    /// All tickets are home, so the last report is complete; consumers get the rest and a close frame.
+    Parting = 4,
     /// Consumers that are still there are cut off.
-    Cut = 4,
+    Cut = 5,
 }
 
 impl Phase {
@@ -28,7 +30,8 @@ impl Phase {
             0 => Self::Running,
             1 => Self::Deaf,
             2 => Self::Drained,
-            3 => Self::Parting,
+            3 => Self::Settled,
+            4 => Self::Parting,
             _ => Self::Cut,
         }
     }
@@ -39,7 +42,7 @@ impl Phase {
 pub struct Stop {
     phase: AtomicU8,
     /// How many shards have done each phase.
-    done: [AtomicUsize; 5],
+    done: [AtomicUsize; 6],
     /// Rung when a shard has done a phase.
     bell: Arc<Doorbell>,
 }
@@ -48,7 +51,7 @@ impl Default for Stop {
     fn default() -> Self {
         Self {
             phase: AtomicU8::new(0),
-            done: [const { AtomicUsize::new(0) }; 5],
+            done: [const { AtomicUsize::new(0) }; 6],
             bell: Doorbell::new(),
         }
     }

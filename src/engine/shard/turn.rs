@@ -38,6 +38,7 @@ impl Core {
             match command {
                 ShardCommand::Host(socket) => self.accept_host(socket),
                 ShardCommand::DropHost(host) => {
+                    // What waits for its turn does not go on either.
                     let link = self.hosts.borrow_mut().drop_host(host);
                     if let Some(link) = link {
                         link.end(HostFault::Stopped);
@@ -48,7 +49,10 @@ impl Core {
                         link.set_strictness(strictness);
                     }
                 }
-                ShardCommand::SetHostLimits(..) => {}
+                ShardCommand::SetHostLimits(host, limits) => {
+                    self.hosts.borrow_mut().set_limits(host, limits);
+                    self.release_paced();
+                }
                 ShardCommand::SetLocal(set) => {
                     self.accounts.borrow_mut().handle_set_local(&set, now);
                 }
@@ -64,6 +68,15 @@ impl Core {
             }
         }
         true
+    }
+
+    /// Hands on what slowed hosts may send by now.
+    pub(super) fn release_paced(&self) {
+        let mut mesh = self.mesh.borrow_mut();
+        self.hosts.borrow_mut().release(rt::wall_micros(), |frame| mesh.push(frame));
+        if mesh.flush() {
+            self.bell.ring();
+        }
     }
 
     fn take_returns(&self) -> bool {
@@ -164,6 +177,9 @@ impl Core {
 
     fn call_readers(&self) {
         if self.mesh.borrow_mut().take_starved() {
+            if self.stop.phase() == Phase::Running {
+                self.release_paced();
+            }
             self.room.notify();
         }
     }
@@ -172,6 +188,9 @@ impl Core {
     pub(super) fn sweep(&self) {
         let now = rt::now();
         self.hosts.borrow().tick(now, &self.config.links);
+        if self.stop.phase() == Phase::Running {
+            self.release_paced();
+        }
         for link in self.consumers.borrow().values() {
             link.tick(now, &self.config.consumers);
         }
@@ -199,7 +218,11 @@ impl Core {
             consumers: consumers.len() as u64,
             hosts: self.hosts.borrow().connected() as u64,
         };
+        let slowed = self.hosts.borrow_mut().take_slowed(rt::wall_micros());
         let mut reports = self.reports.borrow_mut();
+        for slowed in slowed {
+            reports.send(slowed);
+        }
         if !hosts.is_empty() {
             reports.send(ShardReport::Progress(hosts));
         }
@@ -229,7 +252,13 @@ impl Core {
         if phase >= Phase::Drained && self.phase_done.get() == Phase::Deaf && self.is_drained() {
             self.finish_phase(Phase::Drained);
         }
-        if phase >= Phase::Parting && self.phase_done.get() == Phase::Drained {
+        if phase >= Phase::Settled
+            && self.phase_done.get() == Phase::Drained
+            && self.is_settled(phase)
+        {
+            self.finish_phase(Phase::Settled);
+        }
+        if phase >= Phase::Parting && self.phase_done.get() == Phase::Settled {
             self.grown.notify();
             if phase >= Phase::Cut {
                 let consumers: Vec<_> = self.consumers.borrow().values().cloned().collect();
@@ -237,7 +266,8 @@ impl Core {
                     link.cut();
                 }
             }
-            if self.consumers.borrow().is_empty() && self.is_settled(phase) {
+            if self.consumers.borrow().is_empty() {
+                while self.take_returns() {}
                 self.report_sums();
                 self.finish_phase(Phase::Parting);
                 self.done.set(true);
@@ -257,7 +287,7 @@ impl Core {
             && !self.mesh.borrow().has_frames()
     }
 
-    /// Whether every ticket that can come home has come, so that the last report is complete.
+    /// Whether all tickets that this shard holds are on their way home.
     fn is_settled(&self, phase: Phase) -> bool {
         phase >= Phase::Cut || (self.lane.borrow().unsynced.is_empty() && self.mesh_is_quiet())
     }

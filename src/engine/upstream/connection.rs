@@ -21,6 +21,9 @@ const TURN_BYTES: usize = 256 << 10;
 pub trait Intake {
     /// Decides on an event by its host and number.
     fn admit(&self, host: HostId, outline: &FrameOutline, bytes: usize) -> Admitted;
+    /// Gives a frame back that may go on now. Otherwise it is kept, and goes on when the host's event
+    /// rates allow it.
+    fn pace(&self, frame: RawFrame) -> Option<RawFrame>;
     /// Hands a frame towards the shard that owns its account, or gives it back if there is no room.
     ///
     /// # Errors
@@ -42,7 +45,11 @@ pub trait Intake {
 /// What becomes of an event by its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admitted {
-    Ticket(u64),
+    /// `rewound`: see [`FrameOrigin`].
+    Ticket {
+        ticket: u64,
+        rewound: bool,
+    },
     Refused(RefusalReason),
     /// The host has too much in our hands: wait for [`HostLink::room`], then ask again.
     Full,
@@ -246,10 +253,10 @@ impl<I: Intake> Connection<I> {
     async fn take_event(&mut self, event: &FrameOutline, frame: Bytes) -> Result<(), HostFault> {
         let host = self.link.host();
         let link = Rc::clone(&self.link);
-        let ticket = loop {
+        let (ticket, rewound) = loop {
             let seen = link.room().count();
             match self.intake.admit(host, event, frame.len()) {
-                Admitted::Ticket(ticket) => break ticket,
+                Admitted::Ticket { ticket, rewound } => break (ticket, rewound),
                 Admitted::Refused(reason) => {
                     self.refuse(Some((event, &frame)), reason);
                     return Ok(());
@@ -263,9 +270,10 @@ impl<I: Intake> Connection<I> {
             host,
             home: self.intake.home(),
             strictness: self.link.strictness(),
-            rewound: false,
+            rewound,
         };
-        let mut raw = RawFrame::new(origin, ticket, event.clone(), frame);
+        let raw = RawFrame::new(origin, ticket, event.clone(), frame);
+        let Some(mut raw) = self.intake.pace(raw) else { return Ok(()) };
         let intake = Rc::clone(&self.intake);
         loop {
             let seen = intake.room().count();

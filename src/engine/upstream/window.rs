@@ -6,6 +6,10 @@
 //! - The *cursor* is the highest sequence number with everything up to it refused, or in the log
 //!   and synced. It is what is stored, and only moves forward.
 //! - An event above the cursor that comes again is a duplicate.
+//! - A host that answers a cursor with a number at or below it has begun another numbering, or goes
+//!   back in its own: the window follows it, once all that is in our hands is finished. Events up to
+//!   the highest number that it had reached are marked as *rewound*: they may have been taken before,
+//!   which their revs tell.
 //! - The *log floor* is a number of the relay below which no event above the cursor stands in the
 //!   log: where a restart starts to look for events that it must not take again. It is 0 as long as
 //!   that is not known better than it is stored already.
@@ -30,7 +34,9 @@ pub struct WindowLimits {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admission {
     /// Take it; the ticket comes back when it has ended.
-    Ticket(u64),
+    Ticket { ticket: u64, rewound: bool },
+    /// The host has gone back in its numbering: not before the window is empty.
+    Wait,
     /// It was handled before.
     Duplicate,
     /// At or below a number already seen on this connection, or not a number that a host may give.
@@ -48,6 +54,10 @@ pub struct HostWindow {
     newest: Option<HostSeq>,
     /// The last number on the present connection.
     last: Option<HostSeq>,
+    /// What the present connection was asked to begin behind.
+    asked: Option<HostSeq>,
+    /// The highest number before the host went back.
+    reached: Option<HostSeq>,
     /// By number, ascending.
     entries: VecDeque<Entry>,
     /// In the log since before the start, ascending; not yet seen again.
@@ -65,6 +75,8 @@ struct Entry {
     bytes: u32,
     finished: bool,
     recovered: bool,
+    /// It was thrown away unfinished: the host has to send it again.
+    dropped: bool,
 }
 
 impl HostWindow {
@@ -75,6 +87,8 @@ impl HostWindow {
             cursor: None,
             newest: None,
             last: None,
+            asked: None,
+            reached: None,
             entries: VecDeque::new(),
             emitted: VecDeque::new(),
             recovered: 0,
@@ -84,10 +98,19 @@ impl HostWindow {
         window
     }
 
+    /// Tickets so far mean nothing any more.
+    fn start_over(&mut self) {
+        self.epoch += 1;
+        self.entries.clear();
+        self.recovered = 0;
+        self.bytes = 0;
+    }
+
     fn begin(&mut self, resume: &HostResume) {
         self.cursor = resume.cursor;
         self.newest = resume.cursor;
         self.last = None;
+        self.reached = None;
         let mut emitted = resume.emitted.clone();
         emitted.retain(|seq| resume.cursor.is_none_or(|cursor| *seq > cursor));
         emitted.sort_unstable();
@@ -99,10 +122,7 @@ impl HostWindow {
     /// in our hands.
     pub fn connect(&mut self, resume: &HostResume) -> Option<HostSeq> {
         if resume.reset {
-            self.epoch += 1;
-            self.entries.clear();
-            self.recovered = 0;
-            self.bytes = 0;
+            self.start_over();
             self.begin(resume);
         } else if self.newest.is_none() {
             // Nothing has come yet. By now control may name a place from which nothing may be missed:
@@ -111,7 +131,9 @@ impl HostWindow {
             self.newest = resume.cursor;
         }
         self.last = None;
-        self.newest
+        let dropped = self.entries.iter().find(|entry| entry.dropped);
+        self.asked = dropped.map_or(self.newest, |entry| Some(HostSeq(entry.seq.0 - 1)));
+        self.asked
     }
 
     /// Whether one more event may be read.
@@ -126,15 +148,25 @@ impl HostWindow {
         if seq.0 >= HOST_SEQ_LIMIT || self.last.is_some_and(|last| seq <= last) {
             return Admission::OutOfOrder;
         }
+        if self.last.is_none() && self.asked.is_some_and(|asked| seq <= asked) {
+            if self.entries.iter().any(|entry| !entry.finished && !entry.dropped) {
+                return Admission::Wait;
+            }
+            self.go_back_to(seq);
+        }
         self.last = Some(seq);
         if self.cursor.is_some_and(|cursor| seq <= cursor) {
             return Admission::Duplicate;
         }
-        let Err(place) = self.place_of(seq) else { return Admission::Duplicate };
+        let place = match self.place_of(seq) {
+            Err(place) => place,
+            Ok(place) => return self.admit_again(place, bytes),
+        };
         self.newest = self.newest.max(Some(seq));
         let recovered = self.take_emitted(seq);
         let bytes = if recovered { 0 } else { u32::try_from(bytes).unwrap_or(u32::MAX) };
-        let entry = Entry { seq, floor: head, bytes, finished: recovered, recovered };
+        let entry =
+            Entry { seq, floor: head, bytes, finished: recovered, recovered, dropped: false };
         self.entries.insert(place, entry);
         self.bytes += bytes as usize;
         if recovered {
@@ -142,7 +174,41 @@ impl HostWindow {
             self.advance();
             return Admission::Duplicate;
         }
-        Admission::Ticket(self.ticket(seq))
+        self.admitted(seq)
+    }
+
+    fn admitted(&self, seq: HostSeq) -> Admission {
+        let rewound = self.reached.is_some_and(|reached| seq <= reached);
+        Admission::Ticket { ticket: self.ticket(seq), rewound }
+    }
+
+    /// A number that is in the window already.
+    fn admit_again(&mut self, place: usize, bytes: usize) -> Admission {
+        let entry = &mut self.entries[place];
+        if !std::mem::take(&mut entry.dropped) {
+            return Admission::Duplicate;
+        }
+        entry.bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        self.bytes += entry.bytes as usize;
+        let seq = entry.seq;
+        self.admitted(seq)
+    }
+
+    /// Follows the host back. Nothing is in our hands.
+    fn go_back_to(&mut self, first: HostSeq) {
+        self.start_over();
+        let reached = self.newest.max(self.emitted.back().copied()).max(self.reached);
+        let before = HostSeq(first.0.saturating_sub(1));
+        self.begin(&HostResume { cursor: Some(before), ..HostResume::default() });
+        self.reached = reached;
+    }
+
+    /// An event was thrown away: its place stays, so that the cursor waits for it.
+    pub fn drop_ticket(&mut self, ticket: u64) {
+        self.pass(ticket);
+        if let Some(index) = self.index_of(ticket) {
+            self.entries[index].dropped = true;
+        }
     }
 
     /// An event left the shards: its bytes are no longer charged to the host.

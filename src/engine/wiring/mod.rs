@@ -136,10 +136,11 @@ impl EngineHandle {
     pub fn shutdown(self, patience: Duration) -> bool {
         let began = Instant::now();
         // A slow disk or a slow consumer may take half of the time, not all of it.
-        self.pass(Phase::Deaf, began + patience / 4);
-        self.pass(Phase::Drained, began + patience / 2);
-        let closed = self.sequencer.stop();
         let shards = Shards { stop: &self.stop, bells: &self.bells };
+        shards.pass(Phase::Deaf, began + patience / 4);
+        shards.pass(Phase::Drained, began + patience / 2);
+        let closed = self.sequencer.stop();
+        shards.pass(Phase::Settled, began + patience * 5 / 8);
         shards.begin(Phase::Parting);
         if !shards.wait(Phase::Parting, began + patience * 7 / 8) {
             shards.begin(Phase::Cut);
@@ -154,14 +155,6 @@ impl EngineHandle {
         }
         closed
     }
-
-    fn pass(&self, phase: Phase, deadline: Instant) {
-        let shards = Shards { stop: &self.stop, bells: &self.bells };
-        shards.begin(phase);
-        if !shards.wait(phase, deadline) {
-            tracing::warn!(?phase, "not all shards came so far in time; going on");
-        }
-    }
 }
 
 /// The shards as whoever stops them sees them.
@@ -171,6 +164,13 @@ struct Shards<'a> {
 }
 
 impl Shards<'_> {
+    fn pass(&self, phase: Phase, deadline: Instant) {
+        self.begin(phase);
+        if !self.wait(phase, deadline) {
+            tracing::warn!(?phase, "not all shards came so far in time; going on");
+        }
+    }
+
     fn begin(&self, phase: Phase) {
         self.stop.begin(phase);
         for bell in self.bells {

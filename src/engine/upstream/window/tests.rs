@@ -16,8 +16,13 @@ fn resume(cursor: Option<u64>, emitted: &[u64]) -> HostResume {
 }
 
 fn ticket(window: &mut HostWindow, seq: u64, bytes: usize) -> u64 {
+    admitted(window, seq, bytes).0
+}
+
+/// The ticket, and whether the event may have been taken before.
+fn admitted(window: &mut HostWindow, seq: u64, bytes: usize) -> (u64, bool) {
     match window.admit(HostSeq(seq), bytes, HEAD) {
-        Admission::Ticket(ticket) => ticket,
+        Admission::Ticket { ticket, rewound } => (ticket, rewound),
         other => panic!("{seq} was not admitted: {other:?}"),
     }
 }
@@ -57,17 +62,38 @@ fn a_host_that_was_open_without_an_event_goes_on_from_where_control_says() {
 }
 
 #[test]
-fn what_comes_again_after_a_reconnect_is_not_taken_twice() {
+fn a_host_that_goes_back_is_followed_once_nothing_is_in_our_hands() {
     let mut window = HostWindow::new(LIMITS, &resume(Some(4), &[]));
     let (first, second) = (ticket(&mut window, 5, 10), ticket(&mut window, 6, 10));
     window.finish(second);
     assert_eq!(window.connect(&resume(Some(1), &[])), Some(HostSeq(6)));
-    for seq in 3..=6 {
-        assert_eq!(window.admit(HostSeq(seq), 10, HEAD), Admission::Duplicate);
-    }
-    ticket(&mut window, 7, 10);
+    assert_eq!(window.admit(HostSeq(3), 10, HEAD), Admission::Wait);
     window.finish(first);
+    // It begins again, or anew: what it had reached before is told apart by revs.
+    let again = [3, 4, 6].map(|seq| admitted(&mut window, seq, 10));
+    assert!(again.iter().all(|(_, rewound)| *rewound));
+    assert_eq!(window.cursor(), Some(HostSeq(2)));
+    assert!(again.into_iter().all(|(ticket, _)| window.finish(ticket)));
     assert_eq!(window.cursor(), Some(HostSeq(6)));
+    assert!(!admitted(&mut window, 7, 10).1);
+    // A second time it reaches less far: what counts is the farthest.
+    assert_eq!(window.connect(&resume(None, &[])), Some(HostSeq(7)));
+    assert_eq!(window.admit(HostSeq(1), 10, HEAD), Admission::Wait);
+}
+
+#[test]
+fn what_was_thrown_away_is_asked_for_and_taken_again() {
+    let mut window = HostWindow::new(LIMITS, &resume(Some(4), &[]));
+    let [fifth, sixth, seventh] = [5, 6, 7].map(|seq| ticket(&mut window, seq, 10));
+    window.finish(fifth);
+    window.drop_ticket(sixth);
+    window.finish(seventh);
+    assert_eq!(window.cursor(), Some(HostSeq(5)));
+    assert_eq!(window.connect(&resume(Some(5), &[])), Some(HostSeq(5)));
+    let again = ticket(&mut window, 6, 10);
+    assert_eq!(window.admit(HostSeq(7), 10, HEAD), Admission::Duplicate);
+    window.finish(again);
+    assert_eq!((window.cursor(), window.bytes), (Some(HostSeq(7)), 0));
 }
 
 #[test]
@@ -118,7 +144,7 @@ fn items_and_bytes_fill_it() {
 fn the_floor_is_the_head_at_the_oldest_admission() {
     let mut window = HostWindow::new(LIMITS, &resume(Some(1), &[]));
     let second = ticket(&mut window, 2, 1);
-    assert!(matches!(window.admit(HostSeq(3), 1, RelaySeq(150)), Admission::Ticket(_)));
+    assert!(matches!(window.admit(HostSeq(3), 1, RelaySeq(150)), Admission::Ticket { .. }));
     assert_eq!(window.log_floor(RelaySeq(200)), HEAD);
     window.finish(second);
     assert_eq!(window.log_floor(RelaySeq(200)), RelaySeq(150));
@@ -129,6 +155,9 @@ fn the_floor_is_the_head_at_the_oldest_admission() {
 struct Model {
     cursor: Option<u64>,
     last: Option<u64>,
+    asked: Option<u64>,
+    newest: Option<u64>,
+    reached: Option<u64>,
     open: BTreeMap<u64, u64>,
     done: BTreeSet<u64>,
     emitted: BTreeSet<u64>,
@@ -139,10 +168,20 @@ impl Model {
         if self.last.is_some_and(|last| seq <= last) {
             return "order";
         }
+        if self.last.is_none() && self.asked.is_some_and(|asked| seq <= asked) {
+            if !self.open.is_empty() {
+                return "wait";
+            }
+            self.reached = self.reached.max(self.newest).max(self.emitted.last().copied());
+            (self.done, self.emitted) = (BTreeSet::new(), BTreeSet::new());
+            self.cursor = Some(seq.saturating_sub(1));
+            self.newest = self.cursor;
+        }
         self.last = Some(seq);
         if self.cursor.is_some_and(|cursor| seq <= cursor) || self.known(seq) {
             return "duplicate";
         }
+        self.newest = self.newest.max(Some(seq));
         if self.emitted.remove(&seq) {
             self.done.insert(seq);
             self.advance();
@@ -191,18 +230,20 @@ proptest! {
     ) {
         let limits = WindowLimits { items: 1000, bytes: 1 << 20 };
         let mut window = HostWindow::new(limits, &resume(cursor, &emitted));
-        let mut model = Model { cursor, ..Model::default() };
+        let mut model = Model { cursor, newest: cursor, ..Model::default() };
         model.emitted = emitted.into_iter().filter(|seq| cursor.is_none_or(|at| *seq > at)).collect();
         for act in acts {
             match act {
                 Act::Admit(seq) => {
                     let expected = model.admit(seq);
                     match window.admit(HostSeq(seq), 7, HEAD) {
-                        Admission::Ticket(ticket) => {
+                        Admission::Ticket { ticket, rewound } => {
                             prop_assert_eq!(expected, "ticket");
+                            prop_assert_eq!(rewound, Some(seq) <= model.reached);
                             model.open.insert(seq, ticket);
                         }
                         Admission::Duplicate => prop_assert_eq!(expected, "duplicate"),
+                        Admission::Wait => prop_assert_eq!(expected, "wait"),
                         Admission::OutOfOrder => prop_assert_eq!(expected, "order"),
                     }
                 }
@@ -218,6 +259,7 @@ proptest! {
                 Act::Connect => {
                     model.last = None;
                     let from = window.connect(&resume(cursor, &[])).map(|seq| seq.0);
+                    model.asked = from;
                     prop_assert!(model.open.keys().all(|seq| Some(*seq) <= from));
                     prop_assert!(model.cursor <= from);
                 }
