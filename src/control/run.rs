@@ -183,15 +183,20 @@ pub async fn run(
     hosts.stop_dialing();
     wait_for(&mut stage, Stage::Ending).await;
     servers.shutdown().await;
-    // The shards' last words tell how far the relay is with each host.
-    barrier.reports_handled().await;
-    write_down(&store, &hosts, &notices).await?;
+    write_down(&barrier, &store, &hosts, &notices).await?;
     tasks.shutdown().await;
     Ok(())
 }
 
 /// What is held back goes to the database, as far as it is there.
-async fn write_down(store: &Store, hosts: &Hosts, notices: &Notices) -> Result<(), ControlError> {
+async fn write_down(
+    barrier: &Barrier,
+    store: &Store,
+    hosts: &Hosts,
+    notices: &Notices,
+) -> Result<(), ControlError> {
+    // The shards' last words tell how far the relay is with each host.
+    barrier.reports_handled().await;
     let late = store.clone();
     let patience = tokio::spawn(async move {
         tokio::time::sleep(DATABASE_STOP_MAX).await;
