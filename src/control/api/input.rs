@@ -8,9 +8,10 @@
 use std::{collections::BTreeMap, fmt, time::Duration};
 
 use axum::{
-    body::{Body, Bytes},
+    body::{Body, Bytes, HttpBody as _},
     extract::{FromRequest, Request},
 };
+use futures_lite::StreamExt as _;
 use http::{StatusCode, header, request::Parts};
 use serde::{
     Deserializer,
@@ -22,6 +23,8 @@ use super::reply::ApiError;
 
 /// Bodies are a few names and numbers.
 const BODY_BYTES_MAX: usize = 16 * 1024;
+/// Of a body that is too long.
+const BODY_BYTES_SKIPPED_MAX: usize = 1024 * 1024;
 const PARAMETERS_MAX: usize = 256;
 /// For a body to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(20);
@@ -43,19 +46,42 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Input<T> {
 }
 
 pub(super) async fn read_body(body: Body) -> Result<Bytes, ApiError> {
-    let body = axum::body::to_bytes(body, BODY_BYTES_MAX);
-    let Ok(read) = tokio::time::timeout(BODY_TIMEOUT, body).await else {
+    let Ok(read) = tokio::time::timeout(BODY_TIMEOUT, collect(body)).await else {
         let message = "the body did not arrive in time";
         return Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, "RequestTimeout", message));
     };
-    read.map_err(|error| {
+    let fits = read.map_err(|error| {
         tracing::debug!(%error, "a request body could not be read");
+        ApiError::invalid("the body breaks off, or is not in the encoding that its headers tell")
+    })?;
+    fits.ok_or_else(|| {
         ApiError::new(
             StatusCode::PAYLOAD_TOO_LARGE,
             "PayloadTooLarge",
             format!("a body may have {BODY_BYTES_MAX} bytes"),
         )
     })
+}
+
+/// The whole body, unless it is too long. What is not much too long is read to its end all the same:
+/// on a connection that is closed on bytes that nobody reads, the reply may never arrive.
+async fn collect(body: Body) -> Result<Option<Bytes>, axum::Error> {
+    if body.size_hint().lower() > BODY_BYTES_SKIPPED_MAX as u64 {
+        return Ok(None);
+    }
+    let (mut kept, mut read) = (Vec::new(), 0);
+    let mut pieces = body.into_data_stream();
+    while let Some(piece) = pieces.next().await {
+        let piece = piece?;
+        read += piece.len();
+        if read > BODY_BYTES_SKIPPED_MAX {
+            break;
+        }
+        if read <= BODY_BYTES_MAX {
+            kept.extend_from_slice(&piece);
+        }
+    }
+    Ok((read <= BODY_BYTES_MAX).then(|| kept.into()))
 }
 
 /// The parameters of one request by their names in lower case.

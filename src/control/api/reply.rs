@@ -125,11 +125,11 @@ pub(crate) fn common_headers(server: HeaderValue) -> HeaderMap {
     headers
 }
 
-/// The reply to every `OPTIONS`.
+/// The reply to every `OPTIONS`: what pages may send, whatever the path. No `Allow`, which would have to
+/// name the methods of the one path.
 pub(crate) fn preflight() -> Response {
     let mut response = StatusCode::NO_CONTENT.into_response();
     let headers = response.headers_mut();
-    headers.insert(header::ALLOW, HeaderValue::from_static("GET,HEAD,POST,OPTIONS"));
     headers.insert(
         header::ACCESS_CONTROL_ALLOW_METHODS,
         HeaderValue::from_static("GET,HEAD,POST,OPTIONS"),
