@@ -6,8 +6,9 @@ mod harness;
 
 use std::{
     collections::HashMap,
-    io::{BufRead, BufReader, Read, Write},
+    io::{BufRead, BufReader, ErrorKind, Read, Write},
     net::{Shutdown, SocketAddr, TcpStream},
+    time::Duration,
 };
 
 use harness::{ADMIN_KEY, FakePlc, Relay, patience};
@@ -205,6 +206,8 @@ fn bodies_that_are_too_long_or_break_off_are_refused() {
 fn a_request_that_two_servers_could_read_differently_is_refused() {
     let relay = relay();
     for headers in [
+        "Content-Length: 12\r\nTransfer-Encoding: chunked\r\n",
+        "Transfer-Encoding: chunked\r\nContent-Length: 12\r\n",
         "Content-Length: 11\r\nContent-Length: 12\r\n",
         "Content-Length: 11, 12\r\n",
         "Content-Length: +11\r\n",
@@ -214,6 +217,7 @@ fn a_request_that_two_servers_could_read_differently_is_refused() {
         "Transfer-Encoding : chunked\r\n",
         "Bad Header: x\r\n",
         "NoColon\r\n",
+        "Host: other.example\r\n",
         "X: a\0b\r\n",
     ] {
         let mut wire = Wire::open(relay.api);
@@ -223,6 +227,113 @@ fn a_request_that_two_servers_could_read_differently_is_refused() {
         assert!(wire.ended(), "{headers}");
     }
     assert_eq!(per_day(&relay), 50);
+}
+
+#[test]
+fn a_client_that_has_said_all_still_gets_its_replies() {
+    let relay = relay();
+    let mut wire = Wire::open(relay.api);
+    let change = post(SET_LIMIT, "Content-Length: 11\r\n", r#"{"limit":5}"#);
+    wire.send(change + &get(LIST_HOSTS) + &get("/admin/pds/list"));
+    wire.0.get_ref().shutdown(Shutdown::Write).unwrap();
+    assert_eq!(wire.reply().status, 200);
+    assert_eq!(wire.reply().body, r#"{"hosts":[]}"#);
+    assert_eq!(wire.reply().error().0, 401);
+    assert!(wire.ended());
+    assert_eq!(per_day(&relay), 5);
+}
+
+#[test]
+fn who_is_slow_is_let_go_and_nobody_waits_for_it() {
+    let relay = Relay::start(&FakePlc::start(), &["--api-timeout", "2s"]);
+    // Each has said so much, and then says the rest byte by byte without ever coming to an end.
+    let starts = [
+        String::new(),
+        "GET /_health HTTP/1.1\r\nHost: x\r\nCookie: ".to_owned(),
+        post(SET_LIMIT, "Content-Length: 9999\r\n", "{"),
+        post(SET_LIMIT, "Transfer-Encoding: chunked\r\n", "fff\r\n{"),
+    ];
+    let mut slow: Vec<_> = starts.iter().map(|_| Wire::open(relay.api)).collect();
+    let mut told = vec![None; slow.len()];
+    for (wire, start) in slow.iter_mut().zip(&starts) {
+        wire.send(start);
+        wire.0.get_ref().set_read_timeout(Some(Duration::from_millis(10))).unwrap();
+    }
+    while told.iter().any(Option::is_none) {
+        assert_eq!(relay.get("/_health").status, 200);
+        for (index, (wire, told)) in slow.iter_mut().zip(&mut told).enumerate() {
+            if told.is_some() {
+                continue;
+            }
+            if index > 0 {
+                wire.send(" ");
+            }
+            let waits = |kind| matches!(kind, ErrorKind::WouldBlock | ErrorKind::TimedOut);
+            *told = match wire.0.fill_buf() {
+                Err(error) if waits(error.kind()) => None,
+                Ok(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
+                Err(_reset) => Some(String::new()),
+            };
+        }
+    }
+    assert_eq!(told[..2], [Some(String::new()), Some(String::new())]);
+    for reply in told[2..].iter().flatten() {
+        assert!(reply.starts_with("HTTP/1.1 408 ") && reply.contains("RequestTimeout"), "{reply}");
+    }
+    // One that takes no replies can't make the relay hold them for ever, either.
+    let mut greedy = TcpStream::connect(relay.api).unwrap();
+    while greedy.write_all(get("/openapi.json").repeat(100).as_bytes()).is_ok() {}
+    assert_eq!(per_day(&relay), 50);
+}
+
+#[test]
+fn mistaken_upgrades_get_an_answer() {
+    const STREAM: &str = "/xrpc/com.atproto.sync.subscribeRepos";
+    let relay = relay();
+    let handshake = |version: &str, headers: &str| {
+        format!(
+            "GET {STREAM} {version}\r\nHost: x\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+             {headers}\r\n"
+        )
+    };
+    let both = "Connection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n";
+    let websocket = format!("{both}Sec-WebSocket-Version: 13\r\n");
+    for (request, expected) in [
+        (get(STREAM), (426, "UpgradeRequired")),
+        (handshake("HTTP/1.1", &websocket.replace("13", "8")), (426, "UpgradeRequired")),
+        (handshake("HTTP/1.1", both), (400, "InvalidRequest")),
+        (handshake("HTTP/1.1", &websocket.replace("websocket", "h2c")), (400, "InvalidRequest")),
+        (handshake("HTTP/1.1", &websocket.replace(", Upgrade", "")), (400, "InvalidRequest")),
+        (handshake("HTTP/1.0", &websocket), (400, "InvalidRequest")),
+        (
+            handshake("HTTP/1.1", &websocket).replace("Sec-WebSocket-Key", "X"),
+            (400, "InvalidRequest"),
+        ),
+        (
+            handshake("HTTP/1.1", &websocket).replace(" HTTP", "?cursor=-1 HTTP"),
+            (400, "InvalidRequest"),
+        ),
+        (handshake("HTTP/1.1", &websocket).replace("GET", "POST"), (405, "MethodNotAllowed")),
+        (handshake("HTTP/1.1", &websocket).replace(STREAM, "/nothing"), (404, "NotFound")),
+    ] {
+        let mut wire = Wire::open(relay.api);
+        let reply = wire.ask(&request);
+        assert_eq!(reply.error(), (expected.0, expected.1.to_owned()), "{request}");
+        if expected.0 == 426 {
+            assert_eq!(reply.headers["upgrade"], "websocket");
+            assert_eq!(reply.headers["sec-websocket-version"], "13");
+        }
+    }
+    // An upgrade is an offer, which this server need not take.
+    let h2c = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n";
+    let mut wire = Wire::open(relay.api);
+    for offer in [h2c, &websocket] {
+        let request = format!("GET /_health HTTP/1.1\r\nHost: x\r\n{offer}\r\n");
+        assert_eq!(wire.ask(request).status, 200);
+    }
+    assert_eq!(relay.admin("GET", "/admin/consumers/list", "").body, "[]");
+    let reply = wire.ask(handshake("HTTP/1.1", &websocket));
+    assert_eq!((reply.status, &*reply.headers["upgrade"]), (101, "websocket"));
 }
 
 #[test]

@@ -43,6 +43,7 @@ pub(crate) struct Config {
     pub(crate) consumers_per_address_max: Option<usize>,
     pub(crate) connections_per_address_max: Option<usize>,
     /// CIDR notation, checked.
+    pub(crate) api_timeout: Duration,
     pub(crate) trusted_proxies: Vec<ipnet::IpNet>,
     pub(crate) consumer_stall: Duration,
     pub(crate) consumer_ping: Duration,
@@ -113,11 +114,8 @@ impl Config {
                 flags.max_consumers_per_address.as_deref(),
                 0,
             )?,
-            connections_per_address_max: maximum(
-                "max-connections-per-address",
-                flags.max_connections_per_address.as_deref(),
-                1024,
-            )?,
+            connections_per_address_max: connections(flags)?,
+            api_timeout: some_time("api-timeout", flags.api_timeout.as_deref(), "30s")?,
             trusted_proxies: networks("trusted-proxies", &flags.trusted_proxies)?,
             consumer_stall: some_time(
                 "consumer-stall-time",
@@ -193,6 +191,11 @@ impl LogOutput {
         let unknown_level = level.is_none().then(|| text.to_owned());
         Ok(Self { level: level.unwrap_or(tracing::Level::INFO), format, unknown_level })
     }
+}
+
+fn connections(flags: &Flags) -> Result<Option<usize>, ConfigError> {
+    let given = flags.max_connections_per_address.as_deref();
+    maximum("max-connections-per-address", given, 1024)
 }
 
 fn database(flags: &Flags, data_dir: &std::path::Path) -> Result<DatabaseUrl, ConfigError> {

@@ -218,6 +218,7 @@ fn control_config(
         admin_keys: AdminKeys::new(keys),
         limits: ServerLimits {
             connections_per_address: config.connections_per_address_max,
+            timeout: config.api_timeout,
             ..ServerLimits::default()
         },
         proxies: TrustedProxies::new(config.trusted_proxies.clone()),

@@ -5,7 +5,7 @@
 //! flags may come as text, which is all that a query or a form can hold. `null` counts as absent;
 //! names that nobody asks for are ignored.
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{collections::BTreeMap, fmt};
 
 use axum::{
     body::{Body, Bytes, HttpBody as _},
@@ -19,15 +19,13 @@ use serde::{
 };
 use serde_json::Value;
 
-use super::reply::ApiError;
+use super::{reply::ApiError, server::BodyTimeout};
 
 /// Bodies are a few names and numbers.
 const BODY_BYTES_MAX: usize = 16 * 1024;
 /// Of a body that is too long.
 const BODY_BYTES_SKIPPED_MAX: usize = 1024 * 1024;
 const PARAMETERS_MAX: usize = 256;
-/// For a body to arrive.
-const BODY_TIMEOUT: Duration = Duration::from_secs(20);
 /// How much of a wrong value is told back.
 const SHOWN_CHARS_MAX: usize = 64;
 
@@ -40,13 +38,17 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Input<T> {
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, ApiError> {
         let (parts, body) = request.into_parts();
-        let body = read_body(body).await?;
+        let body = read_body(&parts, body).await?;
         Given::of(&parts, &body)?.read().map(Self)
     }
 }
 
-pub(super) async fn read_body(body: Body) -> Result<Bytes, ApiError> {
-    let Ok(read) = tokio::time::timeout(BODY_TIMEOUT, collect(body)).await else {
+pub(super) async fn read_body(parts: &Parts, body: Body) -> Result<Bytes, ApiError> {
+    let Some(BodyTimeout(timeout)) = parts.extensions.get() else {
+        tracing::error!("a request without a time for its body");
+        return Err(ApiError::internal());
+    };
+    let Ok(read) = tokio::time::timeout(*timeout, collect(body)).await else {
         let message = "the body did not arrive in time";
         return Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, "RequestTimeout", message));
     };

@@ -36,7 +36,7 @@ pub(crate) async fn pass_on(
         }
     };
     let (parts, body) = request.into_parts();
-    let body = input::read_body(body).await?;
+    let body = input::read_body(&parts, body).await?;
     let change = Change::of(kind, &parts.uri, &body);
     // A look at a stranger's host takes seconds, and is done twice without harm.
     let _order = match kind {

@@ -2,7 +2,7 @@
 //!
 //! Limits: connections that do HTTP (not consumers, which leave for the shards), in all and of one
 //! address; bytes and lines of a request's head; time for sending it (which is also how long a
-//! connection may be idle), and for taking a reply.
+//! connection may be idle), for sending a body, and for taking a reply.
 
 use std::{
     collections::HashMap,
@@ -14,8 +14,13 @@ use std::{
     time::Duration,
 };
 
-use axum::{Router, body::Body, extract::Request, response::Response};
-use http::{HeaderMap, Method};
+use axum::{
+    Router,
+    body::Body,
+    extract::Request,
+    response::{IntoResponse as _, Response},
+};
+use http::{HeaderMap, HeaderValue, Method, Version, header};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
@@ -26,7 +31,7 @@ use tower_service::Service as _;
 
 use super::{
     client::{TrustedProxies, holder},
-    reply,
+    reply::{self, ApiError},
     socket::{self, Socket},
 };
 
@@ -42,10 +47,9 @@ pub struct ServerLimits {
     /// `None`: no limit but that of all.
     pub connections_per_address: Option<usize>,
     pub head_bytes: usize,
-    /// For a whole request head, and between requests.
-    pub head_timeout: Duration,
-    /// For a client to take some of a reply.
-    pub write_timeout: Duration,
+    /// For a whole request head, and between requests; for a whole body; and for a client to take
+    /// some of a reply.
+    pub timeout: Duration,
 }
 
 impl Default for ServerLimits {
@@ -54,8 +58,7 @@ impl Default for ServerLimits {
             connections: 4096,
             connections_per_address: None,
             head_bytes: 16 * 1024,
-            head_timeout: Duration::from_secs(30),
-            write_timeout: Duration::from_secs(30),
+            timeout: Duration::from_secs(30),
         }
     }
 }
@@ -127,6 +130,10 @@ impl Drop for Place {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Peer(pub(crate) SocketAddr);
 
+/// How long a body may take to arrive, among a request's extensions.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BodyTimeout(pub(crate) Duration);
+
 /// Accepts connections until the task is dropped; connections already there are served on. Every
 /// reply carries the `common` headers.
 pub(crate) async fn serve(
@@ -192,14 +199,17 @@ impl Connection {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY");
         }
-        let socket = Socket::new(stream, &self.common, limits.write_timeout);
-        let service = service_fn(|request: hyper::Request<Incoming>| self.answer(request));
+        let socket = Socket::new(stream, &self.common, limits.timeout);
+        let service = service_fn(|request: hyper::Request<Incoming>| {
+            self.answer(request, BodyTimeout(limits.timeout))
+        });
         let served = http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(limits.head_timeout)
+            .header_read_timeout(limits.timeout)
             .max_buf_size(limits.head_bytes.max(8192) + HEAD_ROOM_BYTES)
             .max_headers(HEAD_LINES_MAX)
-            .half_close(false)
+            // Who has said all and closes that side still gets the reply.
+            .half_close(true)
             .serve_connection(TokioIo::new(socket), service)
             .with_upgrades()
             .await;
@@ -212,12 +222,18 @@ impl Connection {
     async fn answer(
         &self,
         request: hyper::Request<Incoming>,
+        body_timeout: BodyTimeout,
     ) -> Result<Response, std::convert::Infallible> {
-        let mut response = if request.method() == Method::OPTIONS {
+        let mut response = if let Err(ambiguous) = check(&request) {
+            let mut response = ambiguous.into_response();
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            response
+        } else if request.method() == Method::OPTIONS {
             reply::preflight()
         } else {
             let mut request: Request = request.map(Body::new);
             request.extensions_mut().insert(Peer(self.peer));
+            request.extensions_mut().insert(body_timeout);
             self.routes.clone().call(request).await?
         };
         for (name, value) in self.common.iter() {
@@ -225,6 +241,21 @@ impl Connection {
         }
         Ok(response)
     }
+}
+
+/// What a proxy in front could have read in another way than this server is not answered, so that
+/// nobody can smuggle a request past it.
+fn check(request: &hyper::Request<Incoming>) -> Result<(), ApiError> {
+    let headers = request.headers();
+    let both = [header::TRANSFER_ENCODING, header::CONTENT_LENGTH];
+    if both.iter().all(|name| headers.contains_key(name)) {
+        return Err(ApiError::invalid("a body has either a length or a transfer coding"));
+    }
+    let hosts = headers.get_all(header::HOST).iter().count();
+    if hosts > 1 || (hosts == 0 && request.version() == Version::HTTP_11) {
+        return Err(ApiError::invalid("a request has one Host header"));
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -114,16 +114,17 @@ fn not_ready() -> ApiError {
     .retry_after(2)
 }
 
-/// Without an `Upgrade` header the client does not know that this is a stream: 426 tells it.
+/// Without an `Upgrade` header the client does not know that this is a stream, and with another
+/// version than the one there is it could not read it: 426 tells it.
 fn check_upgrade(headers: &HeaderMap) -> Result<(), ApiError> {
-    if headers.contains_key(header::UPGRADE) {
+    let message = if !headers.contains_key(header::UPGRADE) {
+        "this is an event stream: connect with a WebSocket client"
+    } else if headers.get(header::SEC_WEBSOCKET_VERSION).is_some_and(|version| version != "13") {
+        "the version of the WebSocket protocol is 13"
+    } else {
         return Ok(());
-    }
-    Err(ApiError::new(
-        StatusCode::UPGRADE_REQUIRED,
-        "UpgradeRequired",
-        "this is an event stream: connect with a WebSocket client",
-    ))
+    };
+    Err(ApiError::new(StatusCode::UPGRADE_REQUIRED, "UpgradeRequired", message))
 }
 
 /// The cursor: digits and nothing else. Whoever sends one that can't be meant should hear of it, rather

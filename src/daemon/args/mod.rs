@@ -31,6 +31,8 @@ pub(crate) struct Flags {
     pub(crate) max_consumers_per_address: Option<String>,
     #[argh(option, description = "connections of one address at most")]
     pub(crate) max_connections_per_address: Option<String>,
+    #[argh(option, description = "time for requests and replies")]
+    pub(crate) api_timeout: Option<String>,
     #[argh(option, description = "proxies that are believed")]
     pub(crate) trusted_proxies: Vec<String>,
     #[argh(option, description = "time without progress of a consumer")]

@@ -95,6 +95,14 @@ pub(crate) const GROUPS: &[Group] = &[
                  and trusted proxies do not count."
             ),
             flag!(
+                "api-timeout",
+                ["RELAY_API_TIMEOUT"],
+                Value("TIME"),
+                "30s",
+                "For a client of the API to send a request's head, to send its body, and to take \
+                 some of the reply; and for how long a connection may be idle."
+            ),
+            flag!(
                 "trusted-proxies",
                 ["RELAY_TRUSTED_PROXIES"],
                 List("CIDR"),

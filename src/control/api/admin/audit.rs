@@ -44,7 +44,7 @@ pub(crate) async fn note_changes(
     let path = request.uri().path();
     let action = path.strip_prefix(PREFIX).unwrap_or(path).to_owned();
     let (parts, body) = request.into_parts();
-    let body = input::read_body(body).await?;
+    let body = input::read_body(&parts, body).await?;
     // What can't be read changes nothing: the handler says what is wrong.
     let given = Given::of(&parts, &body).unwrap_or_default();
     let request = Request::from_parts(parts, Body::from(body));
