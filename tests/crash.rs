@@ -119,6 +119,43 @@ fn drill(stage: &mut Stage, kills: u64, dice: &mut Dice) {
     }
 }
 
+/// The number of an event that was sent just now.
+fn newest(stage: &Stage, pushed: usize) -> u64 {
+    let all = Consumer::connect(stage.relay.api, Some(0)).wait_for(stage.count(pushed));
+    consumer::event(&all[all.len() - 1]).seq
+}
+
+#[test]
+fn the_first_number_is_a_floor_whatever_happens_in_between() {
+    let mut stage = Stage::new(&["--initial-seq-number", "5000"]);
+    stage.push(0..1);
+    let mut before = newest(&stage, 1);
+    assert_eq!(before, 4999 + stage.hosts.len() as u64);
+    for (round, floor) in [5000, 90_000, 1, 2_000_000, 90_000].into_iter().enumerate() {
+        stage.set_arguments(&["--initial-seq-number", &floor.to_string()]);
+        // Killed at once, stopped at once: numbers that nobody has seen are no floor to go by.
+        for kill in [true, false, true] {
+            if kill {
+                stage.relay.kill();
+            } else {
+                assert!(stage.relay.terminate().success());
+            }
+            stage.relay.launch();
+        }
+        stage.push(round + 1..round + 2);
+        let seq = newest(&stage, round + 2);
+        assert!(seq >= floor && seq > before, "{seq} behind {before}, not below {floor}");
+        before = seq;
+    }
+}
+
+#[test]
+fn kills_with_every_event_on_disk_before_it_is_sent() {
+    let small = ["--log-segment-bytes", "256KiB", "--log-memory", "2MiB"];
+    let mut stage = Stage::new(&[&small[..], &["--sync-interval", "0s"]].concat());
+    drill(&mut stage, KILLS / 5, &mut Dice(3));
+}
+
 #[test]
 fn kills_in_mid_stream_lose_and_repeat_nothing() {
     let kills = number("RELAYERED_TEST_KILLS").unwrap_or(KILLS);

@@ -11,7 +11,7 @@ pub struct Stage {
     pub corpus: Corpus,
     pub hosts: [FakePds; HOSTS],
     pub relay: Relay,
-    _plc: FakePlc,
+    plc: FakePlc,
 }
 
 impl Stage {
@@ -23,7 +23,12 @@ impl Stage {
         for pds in &hosts {
             relay.add_host(pds);
         }
-        Self { corpus, hosts, relay, _plc: plc }
+        Self { corpus, hosts, relay, plc }
+    }
+
+    /// Replaces the relay's arguments for its next launch.
+    pub fn set_arguments(&mut self, arguments: &[&str]) {
+        self.relay.set_arguments(&self.plc, arguments);
     }
 
     /// Lets each host send the events in that range of its stream, as far as there are so many.

@@ -13,14 +13,23 @@ use tungstenite::protocol::{
     },
 };
 
-use super::{ConsumerLink, Replay, client::listen, events::Walk, link::push_frame, replay::Sent};
+use super::{
+    ConsumerLink, Replay,
+    client::listen,
+    events::Walk,
+    link::push_frame,
+    replay::{Behind, Events, Sent},
+};
 use crate::{
-    log::{FileSlice, Locate, LogPos, LogReader, MemorySlice, Slice},
+    log::{Locate, LogPos, LogReader, MemorySlice, Slice},
     rt::{self, Signal, SocketReader, SocketWriter},
 };
 
 /// The most that is sent at once; who has sent so much without waiting lets others have their turn.
 pub(super) const PIECE_BYTES: usize = 256 << 10;
+
+/// So much is read from a file for a consumer who has no room for more.
+const PIECE_BYTES_MIN: usize = 16 << 10;
 
 /// Up to here a slice goes through the driver, which takes the writes of many consumers together.
 const LIVE_BYTES: usize = 64 << 10;
@@ -50,8 +59,16 @@ pub async fn serve<F: Feed>(
     let (reader, writer) = socket;
     rt::spawn(listen(Rc::clone(&link), reader, received));
     let pos = feed.log().head_pos();
-    let mut consumer =
-        Consumer { feed, link, writer, pos, unyielded: 0, was_live: false, moved_to: None };
+    let mut consumer = Consumer {
+        feed,
+        link,
+        writer,
+        pos,
+        unyielded: 0,
+        piece: PIECE_BYTES,
+        was_live: false,
+        moved_to: None,
+    };
     let end = match consumer.run(cursor).await {
         Ok(end) => end,
         // The connection is broken: nobody hears why.
@@ -71,6 +88,8 @@ struct Consumer<F> {
     pos: LogPos,
     /// Bytes sent since the others had their turn.
     unyielded: usize,
+    /// Bytes to try to send at once: twice of what there was room for the last time.
+    piece: usize,
     /// It has had everything once.
     was_live: bool,
     /// Where it went on after its place was gone.
@@ -101,12 +120,9 @@ impl<F: Feed> Consumer<F> {
                 Slice::Checking => rt::sleep(CHECKING_WAIT).await,
                 Slice::Erased(next) => self.step_over(next),
                 Slice::Memory(slice) if slice.len() <= LIVE_BYTES => self.send_live(slice).await?,
-                Slice::Memory(slice) => self.send_memory(slice).await?,
-                Slice::File(slice) => {
-                    if let Some(end) = self.send_file(slice).await? {
-                        return self.say_goodbye(end).await;
-                    }
-                }
+                Slice::Memory(slice) if self.was_live => self.send_memory(slice).await?,
+                Slice::Memory(slice) => self.send_behind(Behind::Memory(slice)).await?,
+                Slice::File(slice) => self.send_behind(Behind::File(slice)).await?,
             }
             self.let_others().await;
         }
@@ -190,7 +206,7 @@ impl<F: Feed> Consumer<F> {
         Ok(())
     }
 
-    /// Sends what is in memory to a consumer who is some way behind.
+    /// Sends what is in memory to a consumer who was live and has fallen behind a little.
     async fn send_memory(&mut self, slice: MemorySlice) -> io::Result<()> {
         let mut walk = Walk::default();
         let mut at = 0;
@@ -212,23 +228,27 @@ impl<F: Feed> Consumer<F> {
         Ok(())
     }
 
-    /// Sends from a file; the reason to end if it can't be read.
-    async fn send_file(&mut self, slice: FileSlice) -> io::Result<Option<ConsumerEnd>> {
+    /// Sends to a consumer who replays.
+    async fn send_behind(&mut self, behind: Behind) -> io::Result<()> {
         let feed = Rc::clone(&self.feed);
-        let mut sent = feed.replay().send(&self.link, &slice, false)?;
-        if matches!(sent, Sent::Cold) {
+        let cold = if let Behind::File(slice) = &behind { Some(slice.clone()) } else { None };
+        let mut sent = feed.replay().send(&self.link, behind, self.piece, false).await?;
+        if let (Sent::Cold, Some(slice)) = (&sent, cold) {
             let cold = slice.clone();
             if let Err(error) = feed.replay().disk().run(move || cold.warm()).await {
-                return Ok(Some(unreadable(&error)));
+                self.link.end(unreadable(&error));
+                return Ok(());
             }
-            sent = feed.replay().send(&self.link, &slice, true)?;
+            let warm = Behind::File(slice);
+            sent = feed.replay().send(&self.link, warm, self.piece, true).await?;
         }
         match sent {
             Sent::Cold => {}
-            Sent::Unreadable(error) => return Ok(Some(unreadable(&error))),
-            Sent::Events { bytes, rest, seq } => {
+            Sent::Unreadable(error) => self.link.end(unreadable(&error)),
+            Sent::Events(Events { bytes, rest, seq }) => {
                 let all = bytes + rest.len();
-                self.note_written(bytes);
+                self.piece = (2 * bytes).clamp(PIECE_BYTES_MIN, PIECE_BYTES);
+                self.link.note_written(bytes, rt::now());
                 self.write(rest).await?;
                 self.pos = self.pos.plus(all as u64);
                 if let Some(seq) = seq {
@@ -236,7 +256,7 @@ impl<F: Feed> Consumer<F> {
                 }
             }
         }
-        Ok(None)
+        Ok(())
     }
 
     fn note_written(&mut self, count: usize) {

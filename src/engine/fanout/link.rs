@@ -12,7 +12,7 @@ use tungstenite::protocol::frame::Frame;
 
 use crate::{
     log::LogPos,
-    rt::{Signal, SocketHandle},
+    rt::{SharedSocket, Signal, SocketHandle},
 };
 
 /// A relay that stops does not wait longer than this for consumers to hang up.
@@ -176,6 +176,11 @@ impl ConsumerLink {
     /// Hands bytes to the kernel as far as it takes them at once.
     pub(super) fn write_now(&self, bytes: &[u8]) -> io::Result<usize> {
         self.handle.write_now(bytes)
+    }
+
+    /// For a thread that writes while this one does not.
+    pub(super) fn share_socket(&self) -> io::Result<SharedSocket> {
+        self.handle.share()
     }
 
     pub(super) fn set_writing(&self, writing: bool) {

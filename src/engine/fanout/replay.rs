@@ -1,4 +1,5 @@
-//! [`Replay`]: what the consumers of a shard share when they read from the log's files.
+//! [`Replay`]: sends to those who are behind, on threads of its own, which are nicer than all others: a
+//! copy of megabytes keeps no live event waiting, and gets the processor when nothing else wants it.
 //!
 //! The kernel copies from the page cache into one buffer, which stays in the processor's cache, and
 //! from there into the socket. Two copies are not dearer than one from memory (see `bench/README.md`), and
@@ -8,6 +9,7 @@
 use std::{
     cell::{Cell, RefCell},
     io::{self, ErrorKind},
+    ops::ControlFlow,
 };
 
 use bytes::Bytes;
@@ -15,40 +17,60 @@ use ports::RelaySeq;
 
 use super::{ConsumerLink, consumer::PIECE_BYTES, events::Walk};
 use crate::{
-    log::{FileSlice, message_span},
-    rt::{self, Offload},
+    log::{FileSlice, MemorySlice, message_span},
+    rt::{self, Offload, SharedSocket},
 };
 
-/// So much goes out of a shard to those who are behind, then the others get their turn.
+/// So much goes from a shard's own thread to those who are a little behind, then the others get their
+/// turn.
 const PASS_BYTES: usize = 4 * PIECE_BYTES;
+
+/// So much a consumer gets before it is the next one's turn.
+const JOB_BYTES: usize = 4 * PIECE_BYTES;
 
 /// No header of a WebSocket frame that a server sends is longer.
 const HEADER_BYTES_MAX: usize = 10;
 
 #[derive(Debug)]
 pub struct Replay {
-    buffer: RefCell<Vec<u8>>,
     disk: Offload,
+    senders: Offload,
     /// The pass that `left` is about.
     pass: Cell<u64>,
     left: Cell<usize>,
 }
 
-/// What came of an attempt to send a piece of a file.
+/// What a consumer who is behind gets next.
+#[derive(Debug)]
+pub(super) enum Behind {
+    File(FileSlice),
+    Memory(MemorySlice),
+}
+
+/// What came of an attempt to send some of it.
 #[derive(Debug)]
 pub(super) enum Sent {
-    /// The piece has to be read from the disk first.
+    /// It has to be read from the disk first.
     Cold,
-    /// The kernel took so many bytes, and of the event in which it stopped this is left. Behind that,
-    /// this is the last number.
-    Events { bytes: usize, rest: Bytes, seq: Option<RelaySeq> },
+    Events(Events),
     /// This is not what was written there.
     Unreadable(io::Error),
 }
 
+/// Events that were sent, or nearly so.
+#[derive(Debug, Default)]
+pub(super) struct Events {
+    /// So many bytes the kernel took.
+    pub(super) bytes: usize,
+    /// This is left of the event in which it stopped.
+    pub(super) rest: Bytes,
+    /// The last number behind that.
+    pub(super) seq: Option<RelaySeq>,
+}
+
 impl Replay {
-    pub fn new(disk: Offload) -> Self {
-        Self { buffer: RefCell::default(), disk, pass: Cell::new(0), left: Cell::new(0) }
+    pub fn new(disk: Offload, senders: Offload) -> Self {
+        Self { disk, senders, pass: Cell::new(0), left: Cell::new(0) }
     }
 
     /// For what may wait for the disk.
@@ -71,35 +93,111 @@ impl Replay {
         }
     }
 
-    /// Sends the events at the start of a piece, as far as they are in memory and the kernel takes
-    /// them at once. After a `patient` read they are in memory: the thread waits for what is not.
+    /// Sends the events at the start of it, `piece` bytes at a time, as far as they are in memory and
+    /// the kernel takes them at once. After a `patient` read they are in memory: the thread waits for
+    /// what is not.
     ///
     /// # Errors
     /// If the connection is broken.
-    pub(super) fn send(
+    pub(super) async fn send(
         &self,
         link: &ConsumerLink,
-        slice: &FileSlice,
+        behind: Behind,
+        piece: usize,
         patient: bool,
     ) -> io::Result<Sent> {
-        let mut buffer = self.buffer.borrow_mut();
-        let read = read(&mut buffer, slice, patient);
-        if !slice.is_sound() {
-            // An event in it may have been erased while it was read.
-            return Ok(Sent::Cold);
+        let socket = link.share_socket()?;
+        let job = Job { socket, piece, patient, done: Events::default() };
+        self.senders.run(move || job.run(behind)).await
+    }
+}
+
+/// Work of a sending thread for one consumer.
+struct Job {
+    socket: SharedSocket,
+    piece: usize,
+    patient: bool,
+    done: Events,
+}
+
+impl Job {
+    fn run(mut self, mut behind: Behind) -> io::Result<Sent> {
+        loop {
+            let before = self.done.bytes;
+            let step = match &behind {
+                Behind::File(slice) => self.send_file(slice)?,
+                Behind::Memory(slice) => self.send_memory(slice)?,
+            };
+            match step {
+                ControlFlow::Continue(()) => {}
+                // What was sent before that is told first.
+                ControlFlow::Break(_) if before > 0 => return Ok(Sent::Events(self.done)),
+                ControlFlow::Break(sent) => return Ok(sent),
+            }
+            let sent = self.done.bytes - before;
+            if sent == 0 || !self.done.rest.is_empty() || self.done.bytes >= JOB_BYTES {
+                return Ok(Sent::Events(self.done));
+            }
+            behind = match behind {
+                Behind::File(slice) => Behind::File(slice.after(sent)),
+                Behind::Memory(slice) => Behind::Memory(slice.after(sent)),
+            };
         }
-        match read {
-            Ok(Some(len)) => send_events(link, &buffer[..len]),
-            Ok(None) => Ok(Sent::Cold),
-            Err(error) => Ok(Sent::Unreadable(error)),
+    }
+
+    fn send_file(&mut self, slice: &FileSlice) -> io::Result<ControlFlow<Sent>> {
+        thread_local! {
+            static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
         }
+        if slice.is_empty() {
+            return Ok(ControlFlow::Continue(()));
+        }
+        BUFFER.with_borrow_mut(|buffer| {
+            let read = read(buffer, slice, self.piece, self.patient);
+            if !slice.is_sound() {
+                // An event in it may have been erased while it was read.
+                return Ok(ControlFlow::Break(Sent::Cold));
+            }
+            match read {
+                Ok(Some(len)) => self.send_events(&buffer[..len]).map(ControlFlow::Continue),
+                Ok(None) => Ok(ControlFlow::Break(Sent::Cold)),
+                Err(error) => Ok(ControlFlow::Break(Sent::Unreadable(error))),
+            }
+        })
+    }
+
+    fn send_memory(&mut self, slice: &MemorySlice) -> io::Result<ControlFlow<Sent>> {
+        if !slice.is_stale() {
+            let whole = Walk::default().to(self.piece, slice).end();
+            self.send_events(&slice[..whole])?;
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// Hands whole events to the kernel.
+    fn send_events(&mut self, events: &[u8]) -> io::Result<()> {
+        if events.is_empty() {
+            return Ok(());
+        }
+        let bytes = self.socket.write_now(events)?;
+        // Stopped at a boundary, there is no room: the next event waits for some.
+        let walk = Walk::default().to(events.len().min(bytes + 1), events);
+        self.done.bytes += bytes;
+        self.done.rest = Bytes::copy_from_slice(&events[bytes..walk.end()]);
+        self.done.seq = walk.seq(events);
+        Ok(())
     }
 }
 
 /// Reads some whole events, at least one, and tells how many bytes they are. `None`: they are not in
 /// memory.
-fn read(buffer: &mut Vec<u8>, slice: &FileSlice, patient: bool) -> io::Result<Option<usize>> {
-    let mut wanted = PIECE_BYTES;
+fn read(
+    buffer: &mut Vec<u8>,
+    slice: &FileSlice,
+    piece: usize,
+    patient: bool,
+) -> io::Result<Option<usize>> {
+    let mut wanted = piece;
     loop {
         if buffer.len() < wanted {
             buffer.resize(wanted, 0);
@@ -124,13 +222,4 @@ fn read(buffer: &mut Vec<u8>, slice: &FileSlice, patient: bool) -> io::Result<Op
 
 fn not_an_event() -> io::Error {
     io::Error::new(ErrorKind::InvalidData, "no event starts here")
-}
-
-/// Hands whole events to the kernel.
-fn send_events(link: &ConsumerLink, events: &[u8]) -> io::Result<Sent> {
-    let bytes = link.write_now(events)?;
-    // Stopped at a boundary, there is no room: the next event waits for some.
-    let walk = Walk::default().to(events.len().min(bytes + 1), events);
-    let rest = Bytes::copy_from_slice(&events[bytes..walk.end()]);
-    Ok(Sent::Events { bytes, rest, seq: walk.seq(events) })
 }

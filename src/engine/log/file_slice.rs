@@ -51,6 +51,15 @@ impl FileSlice {
         self.len == 0
     }
 
+    /// The piece without so many bytes at its start.
+    #[must_use]
+    pub fn after(mut self, bytes: usize) -> Self {
+        let bytes = bytes.min(self.len);
+        self.offset += bytes as u64;
+        self.len -= bytes;
+        self
+    }
+
     /// Reads the piece, on the calling thread.
     ///
     /// # Errors

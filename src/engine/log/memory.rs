@@ -270,6 +270,13 @@ impl MemorySlice {
     pub fn is_stale(&self) -> bool {
         self.chunk.is_to_be_wiped()
     }
+
+    /// The slice without so many bytes at its start.
+    #[must_use]
+    pub fn after(mut self, bytes: usize) -> Self {
+        self.start = self.end.min(self.start + bytes);
+        self
+    }
 }
 
 impl Deref for MemorySlice {

@@ -24,7 +24,7 @@ use std::{
 
 pub use offload::Offload;
 pub use signal::Signal;
-pub use socket::{SocketHandle, SocketReader, SocketWriter, adopt};
+pub use socket::{SharedSocket, SocketHandle, SocketReader, SocketWriter, adopt};
 pub use yielder::{passes, yield_now};
 
 /// Which driver is asked for.

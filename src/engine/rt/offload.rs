@@ -1,4 +1,4 @@
-//! Threads for what may have to wait for the disk, so that a shard does not.
+//! Threads for what may have to wait for the disk, or takes long, so that a shard does not.
 
 use std::{
     fmt, io,
@@ -19,15 +19,18 @@ pub struct Offload {
 }
 
 impl Offload {
+    /// Threads that are `nice` leave the processor to others who want it.
+    ///
     /// # Errors
     /// If a thread can't be started.
-    pub fn start(name: &str, threads: usize) -> io::Result<Self> {
+    pub fn start(name: &str, threads: usize, nice: i32) -> io::Result<Self> {
         let (jobs, queue) = unbounded();
         for index in 0..threads {
             let queue: Receiver<Job> = queue.clone();
-            thread::Builder::new()
-                .name(format!("{name}-{index}"))
-                .spawn(move || queue.iter().for_each(|job| job()))?;
+            thread::Builder::new().name(format!("{name}-{index}")).spawn(move || {
+                give_way(nice);
+                queue.iter().for_each(|job| job());
+            })?;
         }
         Ok(Self { jobs })
     }
@@ -55,6 +58,14 @@ impl Offload {
     }
 }
 
+/// Makes the calling thread nicer; where that is forbidden, it is like all others.
+fn give_way(nice: i32) {
+    if nice > 0 {
+        // SAFETY: no memory is involved. On Linux, process 0 is the calling thread and no other.
+        unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) };
+    }
+}
+
 impl fmt::Debug for Offload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Offload").finish_non_exhaustive()
@@ -72,7 +83,7 @@ mod tests {
     fn a_task_that_waits_for_a_thread_holds_up_no_other() {
         for kind in drivers() {
             let sum = rt::run(kind, || async {
-                let offload = Offload::start("test", 2).unwrap();
+                let offload = Offload::start("test", 2, 1).unwrap();
                 let (go, gone) = std::sync::mpsc::channel::<()>();
                 // It can only end once the other task has run.
                 let (done, ended) = (Rc::new(Signal::default()), offload.clone());

@@ -5,7 +5,7 @@ use std::{
     fmt,
     io::{self, ErrorKind},
     net::TcpStream,
-    os::fd::{AsRawFd, RawFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
     rc::Rc,
 };
 
@@ -28,6 +28,10 @@ pub struct SocketHandle {
     /// So that the number in `fd` stays ours.
     _open: Rc<UnsafeCell<monoio::net::TcpStream>>,
 }
+
+/// The same socket for another thread, which may write to it at once, without waiting.
+#[derive(Debug)]
+pub struct SharedSocket(OwnedFd);
 
 /// Takes a connected socket into this thread's runtime.
 ///
@@ -95,18 +99,20 @@ impl SocketHandle {
     /// # Errors
     /// If the connection is broken.
     pub fn write_now(&self, bytes: &[u8]) -> io::Result<usize> {
-        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-        // SAFETY: `fd` is an open socket for as long as `_open` lives, the pointer and length are
-        // those of one slice, and the call returns before the slice's borrow ends.
-        let sent = unsafe { libc::send(self.fd, bytes.as_ptr().cast(), bytes.len(), flags) };
-        if sent >= 0 {
-            return Ok(sent as usize);
-        }
-        let error = io::Error::last_os_error();
-        match error.kind() {
-            ErrorKind::WouldBlock | ErrorKind::Interrupted => Ok(0),
-            _ => Err(error),
-        }
+        send_now(self.borrow(), bytes)
+    }
+
+    /// The socket for a thread beside; it stays open until both are dropped.
+    ///
+    /// # Errors
+    /// If there are too many descriptors.
+    pub fn share(&self) -> io::Result<SharedSocket> {
+        self.borrow().try_clone_to_owned().map(SharedSocket)
+    }
+
+    fn borrow(&self) -> BorrowedFd<'_> {
+        // SAFETY: `fd` is an open socket for as long as `_open` lives.
+        unsafe { BorrowedFd::borrow_raw(self.fd) }
     }
 
     /// Bounds what the kernel keeps of our bytes before it sends them.
@@ -138,6 +144,31 @@ impl SocketHandle {
         // SAFETY: `fd` is an open socket for as long as `_open` lives; TIOCOUTQ stores one int.
         let result = unsafe { libc::ioctl(self.fd, libc::TIOCOUTQ, &raw mut bytes) };
         if result < 0 { Err(io::Error::last_os_error()) } else { Ok(bytes.max(0) as usize) }
+    }
+}
+
+impl SharedSocket {
+    /// As [`SocketHandle::write_now`]. Nobody else may be writing.
+    ///
+    /// # Errors
+    /// If the connection is broken.
+    pub fn write_now(&self, bytes: &[u8]) -> io::Result<usize> {
+        send_now(self.0.as_fd(), bytes)
+    }
+}
+
+fn send_now(socket: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    // SAFETY: the socket is borrowed, the pointer and length are those of one slice, and the call
+    // returns before the slice's borrow ends.
+    let sent = unsafe { libc::send(socket.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), flags) };
+    if sent >= 0 {
+        return Ok(sent as usize);
+    }
+    let error = io::Error::last_os_error();
+    match error.kind() {
+        ErrorKind::WouldBlock | ErrorKind::Interrupted => Ok(0),
+        _ => Err(error),
     }
 }
 

@@ -27,7 +27,7 @@ use crate::{
     config::EngineConfig,
     fanout::{self, ConsumerLink, Feed, Replay},
     log::{LogPos, LogReader, LogView, Slice},
-    rt::{self, Offload, Signal},
+    rt::{self, Signal},
     sequencer::LaneProgress,
     upstream::{self, Admitted, FrameOutline, HostLink, Intake, RawFrame, Request, TlsSession},
 };
@@ -43,7 +43,7 @@ pub struct ShardEnds {
     pub verified: Sender<Verified>,
     pub progress: Arc<LaneProgress>,
     pub log: LogReader,
-    pub disk: Offload,
+    pub replay: Replay,
     pub tls: Arc<ClientConfig>,
     pub stop: Arc<Stop>,
 }
@@ -117,7 +117,7 @@ impl Core {
             hosts: RefCell::new(Hosts::new(limits.host_window)),
             consumers: RefCell::default(),
             view: RefCell::new(ends.log.view()),
-            replay: Replay::new(ends.disk),
+            replay: ends.replay,
             seen_head: Cell::new(ends.log.head_pos()),
             log: ends.log,
             tls: ends.tls,

@@ -25,6 +25,7 @@ use ports::{
 use self::rings::Rings;
 use crate::{
     config::EngineConfig,
+    fanout::Replay,
     log::{self, LogError, LogReader},
     rt::{self, DriverKind, Offload},
     sequencer::{Lane, Sequencer},
@@ -34,6 +35,9 @@ use crate::{
 
 /// They wait for the disk on behalf of consumers who read what is not in memory.
 const DISK_THREADS: usize = 4;
+
+/// Whoever is behind can wait a little longer, when processors are short, than who is live.
+const REPLAY_NICE: i32 = 10;
 
 /// Why the engine can't start.
 #[derive(Debug, thiserror::Error)]
@@ -78,7 +82,8 @@ pub fn start(config: EngineConfig, control_bell: &Arc<Doorbell>) -> Result<Engin
     let driver = rt::choose(config.driver, count).map_err(EngineError::Driver)?;
     let tls = upstream::client_config(&config.extra_roots)?;
     let (writer, log) = log::open(config.log.clone())?;
-    let disk = Offload::start("log-read", DISK_THREADS).map_err(EngineError::Thread)?;
+    let disk = Offload::start("log-read", DISK_THREADS, 0).map_err(EngineError::Thread)?;
+    let senders = Offload::start("replay", count, REPLAY_NICE).map_err(EngineError::Thread)?;
     let stop = Arc::new(Stop::default());
     let sequencer_bell = Doorbell::new();
     let Rings { bells, commands, reports, shards, lanes } =
@@ -98,7 +103,7 @@ pub fn start(config: EngineConfig, control_bell: &Arc<Doorbell>) -> Result<Engin
             verified: ends.verified,
             progress: ends.progress,
             log: log.clone(),
-            disk: disk.clone(),
+            replay: Replay::new(disk.clone(), senders.clone()),
             tls: Arc::clone(&tls),
             stop: Arc::clone(&stop),
         };
