@@ -3,6 +3,7 @@
 use std::{
     io::{self, Read, Write},
     net::{SocketAddr, TcpStream},
+    time::Instant,
 };
 
 use protocol::frame::{self, Skim};
@@ -100,10 +101,17 @@ impl RawConsumer {
     }
 
     /// The next frame that is no ping, and answers pings on the way.
+    ///
+    /// # Panics
+    /// As [`Self::next`], and if pings are all that comes.
     pub fn next_answering(&mut self) -> Got {
+        let deadline = Instant::now() + patience();
         loop {
             match self.next() {
-                Got::Ping(payload) => self.send(0x8a, &payload),
+                Got::Ping(payload) => {
+                    assert!(Instant::now() < deadline, "nothing but pings");
+                    self.send(0x8a, &payload);
+                }
                 other => return other,
             }
         }

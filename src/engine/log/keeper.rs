@@ -14,7 +14,7 @@ use super::{
     format::FileKind,
     scan::{Scan, scan},
     segment::{self, Files, SPARE_NAMES, Segment, Trust},
-    shared::{Shared, Spare, micros},
+    shared::{Segments, Shared, Spare, micros},
 };
 
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -103,9 +103,17 @@ impl Shared {
         tracing::error!(%path, %seq, what, "damaged segment: the log is served from behind it on");
     }
 
-    /// Removes segments, oldest first, as long as the window's limits ask for it.
+    /// Removes segments, oldest first, as far as the window's limits ask for it.
     pub(super) fn remove_old(&self, now_micros: u64) {
-        while let Some(segment) = self.expired(now_micros) {
+        let expired = self.expired(now_micros);
+        let Some(last) = expired.last() else { return };
+        // All of it is out of the window at once, however long the removal takes: readers in it are
+        // moved on once.
+        self.readable_from.fetch_max(last.end_pos(self.head.pos()).0, Ordering::AcqRel);
+        for segment in expired {
+            if segment.first_seq.0 >= self.removable_below.load(Ordering::Acquire) {
+                return;
+            }
             if let Err(error) = self.remove_files(&segment) {
                 let path = segment.data.path.display();
                 tracing::warn!(%path, %error, "can't remove an old segment; trying again later");
@@ -131,18 +139,19 @@ impl Shared {
         self.storage.sync_dir(&self.dir)
     }
 
-    /// The oldest segment, if it may go and must.
-    fn expired(&self, now_micros: u64) -> Option<Arc<Segment>> {
+    /// The oldest segments, as far as they are too old or too much.
+    fn expired(&self, now_micros: u64) -> Segments {
         let segments = self.segments.load();
-        let oldest = segments.first()?;
-        if oldest.is_open() || oldest.first_seq.0 >= self.removable_below.load(Ordering::Acquire) {
-            return None;
-        }
+        let window_bytes = self.window_bytes.load(Ordering::Relaxed);
         let window = self.window_micros.load(Ordering::Relaxed);
-        let old = oldest.newest_micros() < now_micros.saturating_sub(window);
+        let since = now_micros.saturating_sub(window);
         let head = self.head.load();
-        let bytes: u64 = segments.iter().map(|segment| segment.file_bytes(head)).sum();
-        let large = bytes > self.window_bytes.load(Ordering::Relaxed);
-        (old || large).then(|| Arc::clone(oldest))
+        let mut bytes: u64 = segments.iter().map(|segment| segment.file_bytes(head)).sum();
+        let expired = segments.iter().take_while(|segment| {
+            let must_go = segment.newest_micros() < since || bytes > window_bytes;
+            bytes -= segment.file_bytes(head);
+            must_go && !segment.is_open()
+        });
+        expired.cloned().collect()
     }
 }

@@ -285,10 +285,14 @@ impl World {
     }
 
     fn note_window(&mut self, reader: &LogReader) {
-        // A removal that the machine's stop interrupted has removed the segment all the same.
+        // A removal that the machine's stop interrupted has removed the segment all the same, and
+        // one that fails is tried again.
         let segments = reader.shared.segments.load();
-        let there =
-            |segment: &&Arc<Segment>| segment.has_spare_names() || segment.data.path.exists();
+        let readable_from = reader.shared.readable_from.load(Ordering::Relaxed);
+        let there = |segment: &&Arc<Segment>| {
+            segment.base.0 >= readable_from
+                && (segment.has_spare_names() || segment.data.path.exists())
+        };
         let mut there = segments.iter().filter(there);
         let oldest = there.next().map_or(self.witness.newest_seen + 1, |first| first.first_seq.0);
         self.witness.oldest = self.witness.oldest.max(oldest);
