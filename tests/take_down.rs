@@ -6,8 +6,8 @@ mod harness;
 
 use std::{fs, path::Path};
 
-use harness::{Consumer, Relay, consumer, corpus::Corpus, eventually, http, stage::Stage};
-use protocol::frame::{Body, FrameKind};
+use harness::{Consumer, Relay, consumer, corpus::Corpus, eventually, forge, http, stage::Stage};
+use protocol::frame::{self, Body, FrameKind};
 use serde_json::json;
 
 /// Hardly anything in memory, and several files: erased events stand in all places.
@@ -163,4 +163,54 @@ fn an_account_can_be_blocked_ahead_of_its_first_event() {
             == others(&stage.corpus, &did, usize::MAX)
     });
     assert!(all.iter().all(|frame| !is_content(frame, &did)));
+}
+
+#[test]
+fn what_its_host_has_taken_down_before_is_erased_too() {
+    let stage = Stage::new(&SMALL);
+    let did = busiest(&stage.corpus, usize::MAX);
+    let live = Consumer::connect(stage.relay.api, Some(0));
+    stage.push(0..usize::MAX);
+    let before = live.wait_for(stage.corpus.event_count());
+    let marked = before.iter().rfind(|frame| is_content(frame, &did)).unwrap();
+    let secret = marked[consumer::event(marked).seq_span.end..].to_vec();
+    let of = |frames: &Vec<(u64, Vec<u8>)>| {
+        frames.iter().any(|(_, frame)| consumer::event(frame).did == did)
+    };
+    let host = stage.corpus.hosts.iter().position(of).unwrap();
+    let next = stage.corpus.hosts[host].last().unwrap().0 + 1;
+    let down = frame::account_frame(&did, "2026-11-25T00:00:00Z", false, Some("takendown"));
+    stage.hosts[host].push(next, forge::renumber(&down, next));
+    let downs = |got: &[Vec<u8>]| got.iter().filter(|frame| is_taken_down(frame, &did)).count();
+    live.wait_until("the host's #account", |got| downs(got) == 1);
+
+    operator(&stage.relay, "takeDown", &did);
+    let told = live.wait_until("the relay's #account", |got| downs(got) == 2);
+    let newest = told.last().unwrap();
+    assert!(replay(&stage.relay, newest).iter().all(|frame| !is_content(frame, &did)));
+    let log = stage.relay.data_dir().join("log");
+    eventually("the bytes to be gone from the disk", || is_nowhere(&log, &secret).then_some(()));
+}
+
+#[test]
+fn what_an_operator_was_answered_holds_over_a_kill() {
+    let mut stage = Stage::new(&SMALL);
+    stage.push(0..usize::MAX);
+    Consumer::connect(stage.relay.api, Some(0)).wait_for(stage.corpus.event_count());
+    let dids: Vec<String> = stage.corpus.dids().take(6).map(str::to_owned).collect();
+    for did in &dids {
+        operator(&stage.relay, "takeDown", did);
+        stage.relay.kill();
+        stage.relay.launch();
+    }
+    let all = Consumer::connect(stage.relay.api, Some(0)).wait_until("every #account", |got| {
+        dids.iter().all(|did| got.iter().any(|frame| is_taken_down(frame, did)))
+    });
+    wait_until_erased(&stage);
+    for did in &dids {
+        let told = all.iter().filter(|frame| is_taken_down(frame, did)).count();
+        assert_eq!(told, 1, "{did}");
+    }
+    let left = replay(&stage.relay, all.last().unwrap());
+    assert!(left.iter().all(|frame| dids.iter().all(|did| !is_content(frame, did))));
 }

@@ -2,13 +2,13 @@
 //!
 //! The word is stored first and then told to the shard that owns the account, which makes the one
 //! #account event that follows from it; the event log erases what it holds of a taken-down account.
-//! If the process ends in between, the shard learns it from the store when it next sees the account.
+//! If the process ends in between, the shard is told at the next start.
 
-use ports::{AccountState, LocalStatus, SetLocal, ShardCommand, owner_of};
+use ports::AccountState;
 
 use crate::{
     Shards,
-    store::{Store, StoreError},
+    store::{LocalChange, LocalSet, Store, StoreError},
 };
 
 #[derive(Clone, Debug)]
@@ -18,19 +18,23 @@ pub(crate) struct Accounts {
 }
 
 impl Accounts {
-    pub(crate) fn new(store: Store, shards: Shards) -> Self {
-        Self { store, shards }
+    /// Tells the shards what they may not have heard, or not made an event of, before the last process
+    /// ended.
+    pub(crate) async fn start(store: Store, shards: Shards) -> Result<Self, StoreError> {
+        for row in store.owed().await? {
+            shards.set_local(&row.did, row.state);
+        }
+        Ok(Self { store, shards })
     }
 
     /// Takes an account down; one that is unknown only if `force` says so, ahead of its first event.
-    /// For one that is down already, what the log still holds of it is erased again. `None`: there is
-    /// no such account.
+    /// `None`: there is no such account.
     pub(crate) async fn take_down(
         &self,
         did: &str,
         force: bool,
     ) -> Result<Option<AccountState>, StoreError> {
-        self.set(did, LocalStatus::Takendown, force).await
+        self.set(did, LocalChange::TakeDown { ahead: force }).await
     }
 
     /// Reverses a take-down; an account that is not down stays as it is. `None`: there is no such
@@ -39,30 +43,27 @@ impl Accounts {
         &self,
         did: &str,
     ) -> Result<Option<AccountState>, StoreError> {
-        match self.store.account_by_did(did).await? {
-            Some((state, _identity)) if state.local != LocalStatus::Takendown => Ok(Some(state)),
-            Some(_) => self.set(did, LocalStatus::Active, false).await,
-            None => Ok(None),
-        }
+        self.set(did, LocalChange::Reverse).await
     }
 
     async fn set(
         &self,
         did: &str,
-        local: LocalStatus,
-        create: bool,
+        change: LocalChange,
     ) -> Result<Option<AccountState>, StoreError> {
-        let Some(state) = self.store.set_local(did, local, create).await? else { return Ok(None) };
-        let owner = owner_of(did, usize::from(self.shards.count()));
-        let set = SetLocal { did: did.into(), state, local };
-        self.shards.send(owner, ShardCommand::SetLocal(Box::new(set)));
-        Ok(Some(state))
+        let Some(LocalSet { row, changed }) = self.store.set_local(did, change).await? else {
+            return Ok(None);
+        };
+        if changed {
+            self.shards.set_local(&row.did, row.state);
+        }
+        Ok(Some(row.state))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use ports::HostId;
+    use ports::{HostId, LocalStatus, ShardCommand, owner_of};
 
     use super::*;
     use crate::store::DatabaseUrl;
@@ -71,7 +72,7 @@ mod tests {
     async fn the_owner_is_told_of_what_is_stored() {
         let store = Store::open(&DatabaseUrl::Memory).unwrap();
         let (shards, mut commands) = Shards::new(4);
-        let accounts = Accounts::new(store.clone(), shards);
+        let accounts = Accounts::start(store.clone(), shards.clone()).await.unwrap();
         let did = "did:plc:abc";
         assert_eq!(accounts.take_down(did, false).await.unwrap(), None);
         assert_eq!(accounts.reverse_takedown(did).await.unwrap(), None);
@@ -83,14 +84,23 @@ mod tests {
         assert_eq!(down.local, LocalStatus::Takendown);
         let (shard, command) = commands.try_recv().unwrap();
         let ShardCommand::SetLocal(set) = command else { panic!("{command:?}") };
-        assert_eq!((shard, &*set.did, set.local), (owner_of(did, 4), did, LocalStatus::Takendown));
+        assert_eq!(
+            (shard, &*set.did, set.state.local),
+            (owner_of(did, 4), did, LocalStatus::Takendown)
+        );
         let (stored, _) = store.account_by_did(did).await.unwrap().unwrap();
         assert_eq!(stored.local, LocalStatus::Takendown);
+        accounts.take_down(did, false).await.unwrap().unwrap();
+        assert!(commands.try_recv().is_err(), "it is down already");
+        let accounts = Accounts::start(store.clone(), shards).await.unwrap();
+        let (_, command) = commands.try_recv().unwrap();
+        let ShardCommand::SetLocal(again) = command else { panic!("{command:?}") };
+        assert_eq!(again, set, "no event of it is in the log");
 
         accounts.reverse_takedown(did).await.unwrap().unwrap();
         let (_, command) = commands.try_recv().unwrap();
         let ShardCommand::SetLocal(set) = command else { panic!("{command:?}") };
-        assert_eq!(set.local, LocalStatus::Active);
+        assert_eq!(set.state.local, LocalStatus::Active);
 
         let ahead = accounts.take_down("did:plc:ahead", true).await.unwrap().unwrap();
         assert_eq!(ahead.local, LocalStatus::Takendown);

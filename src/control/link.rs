@@ -7,7 +7,7 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use ports::{
-    HostId, ShardCommand, ShardId, ShardReport,
+    AccountState, HostId, SetLocal, ShardCommand, ShardId, ShardReport, owner_of,
     ring::{self, Doorbell},
 };
 use tokio::sync::{mpsc, oneshot};
@@ -43,6 +43,12 @@ impl Shards {
     pub fn send(&self, shard: ShardId, command: ShardCommand) {
         // After the link has ended the relay is shutting down, and commands have no meaning.
         let _ = self.commands.send((shard, command));
+    }
+
+    /// To the account's owner shard.
+    pub fn set_local(&self, did: &str, state: AccountState) {
+        let set = SetLocal { did: did.into(), state };
+        self.send(owner_of(did, usize::from(self.count)), ShardCommand::SetLocal(Box::new(set)));
     }
 
     /// To the host's home shard.

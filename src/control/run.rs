@@ -154,7 +154,7 @@ pub async fn run(
     let shared = api::Shared::new(api::Parts {
         store: store.clone(),
         hosts: hosts.clone(),
-        accounts: Accounts::new(store.clone(), shards.clone()),
+        accounts: Accounts::start(store.clone(), shards.clone()).await?,
         consumers,
         shards,
         keys: config.admin_keys,

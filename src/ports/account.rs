@@ -128,14 +128,15 @@ pub struct AccountState {
     pub head: Option<RepoHead>,
 }
 
-/// The relay's own word on an account: from control to the account's owner shard, which sets it and,
-/// if the effective status changes by it, makes one #account event of it.
+/// The relay's own word on an account has changed: from control to the account's owner shard, which
+/// makes one #account event of it if the effective status changes by it, or if it is a take-down: the
+/// event log erases what is older than that event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SetLocal {
     pub did: Box<str>,
-    /// As stored, with the log followed to its end: used if the shard does not hold the account.
+    /// As stored, with the log followed to its end. Of an account that the shard holds only `local`
+    /// counts.
     pub state: AccountState,
-    pub local: LocalStatus,
 }
 
 /// Why a shard asks for an account.

@@ -90,7 +90,7 @@ async fn fixture_with(limits: ServerLimits, consumers_max: usize) -> Fixture {
     let shared = Shared::new(Parts {
         siblings,
         discoverer: Discoverer::new(from, hosts.clone(), store.clone()).unwrap(),
-        accounts: Accounts::new(store.clone(), shards.clone()),
+        accounts: Accounts::start(store.clone(), shards.clone()).await.unwrap(),
         store,
         hosts,
         consumers,

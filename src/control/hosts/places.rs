@@ -7,12 +7,10 @@
 
 use std::time::{Duration, Instant};
 
-use ports::{LocalStatus, SetLocal, ShardCommand, owner_of};
-
 use super::driver::{Done, Driver};
 use crate::{
     Shards,
-    store::{Store, StoreError},
+    store::{LocalChange, LocalSet, Store, StoreError},
 };
 
 /// Between two looks; at once after a limit was raised.
@@ -58,14 +56,11 @@ async fn fill(store: &Store, shards: &Shards) -> Result<(), StoreError> {
     for (host, free) in store.hosts_with_places().await? {
         for account in store.throttled_oldest(host, free.min(AT_ONCE) as usize).await? {
             tracing::debug!(host = host.0, did = account.did, "a place for a throttled account");
-            // Stored first: should the process end before the event is made, the shard finds out.
-            let Some(state) = store.set_local(&account.did, LocalStatus::Active, false).await?
-            else {
-                continue;
-            };
-            let shard = owner_of(&account.did, usize::from(shards.count()));
-            let set = SetLocal { did: account.did.into(), state, local: LocalStatus::Active };
-            shards.send(shard, ShardCommand::SetLocal(Box::new(set)));
+            if let Some(LocalSet { row, changed: true }) =
+                store.set_local(&account.did, LocalChange::Place).await?
+            {
+                shards.set_local(&row.did, row.state);
+            }
         }
     }
     Ok(())

@@ -194,37 +194,6 @@ impl Database {
         account_rows(&self.sql.query(&sql, &values![host.0, count])?)
     }
 
-    /// Sets what the relay itself says of an account. `None`: there is no such account.
-    pub(super) fn set_local(
-        &mut self,
-        did: &str,
-        local: LocalStatus,
-        create_if_unknown: bool,
-    ) -> Result<Option<AccountState>, StoreError> {
-        let dids = [did.to_owned()];
-        let mut found = find_accounts(&mut self.sql, &dids)?.into_iter().next();
-        let state = match found.as_mut().and_then(|found| found.state.take()) {
-            Some(state) => state,
-            None if create_if_unknown => {
-                let created = self.create_accounts(&[(did.to_owned(), HostId::RELAY)])?;
-                let Some(state) = created.into_iter().next() else { return Ok(None) };
-                state
-            }
-            None => return Ok(None),
-        };
-        let mut counts = CountChanges::default();
-        counts.remove(state.host, state.upstream, state.local);
-        counts.add(state.host, state.upstream, local);
-        self.sql.transaction(Durability::Disk, |sql| {
-            sql.execute(
-                "UPDATE account SET local = ?2 WHERE id = ?1",
-                &values![state.id.0, local as u8],
-            )?;
-            counts.store(sql)
-        })?;
-        Ok(Some(AccountState { local, ..state }))
-    }
-
     pub(super) fn note_upstream(
         &mut self,
         noted: &[(AccountId, UpstreamStatus)],

@@ -2,14 +2,12 @@
 
 use std::{sync::mpsc, time::Duration};
 
-use ports::{
-    AccountId, AccountState, HostId, HostProgress, LocalStatus, LogTail, RelaySeq, UpstreamStatus,
-};
+use ports::{AccountId, AccountState, HostId, HostProgress, LogTail, RelaySeq, UpstreamStatus};
 
 use super::{
     AccountCounts, AccountRow, AuditEntry, AuditRow, Command, Discovery, HostFilter, HostPatch,
-    HostRow, NewHost, Recovery, RefusedHost, Store, StoreError, StoredAccount, StoredIdentity,
-    database::Database, unix_now,
+    HostRow, LocalChange, LocalSet, NewHost, Recovery, RefusedHost, Store, StoreError,
+    StoredAccount, StoredIdentity, database::Database, unix_now,
 };
 
 /// Between attempts to bring the rows up to the log at start.
@@ -196,11 +194,16 @@ impl Store {
     pub async fn set_local(
         &self,
         did: &str,
-        local: LocalStatus,
-        create_if_unknown: bool,
-    ) -> Result<Option<AccountState>, StoreError> {
+        change: LocalChange,
+    ) -> Result<Option<LocalSet>, StoreError> {
         let did = did.to_owned();
-        self.call_followed(move |database| database.set_local(&did, local, create_if_unknown)).await
+        self.call_followed(move |database| database.set_local(&did, change)).await
+    }
+
+    /// Accounts of whose last change by the relay itself no event was found in the log. For a start,
+    /// before any shard is told anything.
+    pub async fn owed(&self) -> Result<Vec<AccountRow>, StoreError> {
+        self.call(Database::owed).await
     }
 
     /// Notes what hosts said of accounts where no event of the log tells it; the last word counts.

@@ -23,7 +23,7 @@ struct Table {
 use Type::{Bytes, Int, Text};
 
 /// All tables but the migrations' own. A test holds them against both databases.
-const TABLES: [Table; 14] = [
+const TABLES: [Table; 15] = [
     Table {
         name: "host",
         key: 1,
@@ -150,6 +150,7 @@ const TABLES: [Table; 14] = [
         ],
     },
     Table { name: "sibling_origin", key: 1, columns: &[("origin", Int), ("number", Int)] },
+    Table { name: "owed", key: 1, columns: &[("account_id", Int)] },
     Table { name: "collection_name", key: 1, columns: &[("id", Int), ("nsid", Text)] },
     Table { name: "collection", key: 2, columns: &[("name_id", Int), ("account_id", Int)] },
     Table {

@@ -10,6 +10,7 @@ use ports::{
 use super::{
     Database, StoreError,
     account::{CountChanges, find_accounts, insert_accounts, new_account_row},
+    local::Said,
     sql::{Sql, Type, Value, values},
     unix_now,
 };
@@ -79,6 +80,7 @@ pub(super) struct Fold {
     accounts: HashMap<AccountId, Folded>,
     /// Records that do not say whose they are.
     rebuilt: Vec<Folded>,
+    said: Said,
     before: HashMap<AccountId, Before>,
     /// Accounts to insert.
     born: Vec<Vec<Value>>,
@@ -89,10 +91,12 @@ impl Fold {
         let mut fold = Self {
             accounts: HashMap::new(),
             rebuilt: Vec::new(),
+            said: Said::default(),
             before: HashMap::new(),
             born: Vec::new(),
         };
         for record in records {
+            fold.said.hear(record);
             let folded = Folded::new(record);
             if record.account == UNKNOWN {
                 fold.rebuilt.push(folded);
@@ -111,6 +115,7 @@ impl Fold {
     /// Within the transaction.
     pub(super) fn store(self, sql: &mut Sql) -> Result<(), StoreError> {
         insert_accounts(sql, &self.born)?;
+        self.said.store(sql, |account| self.before.get(&account).map(|before| before.local))?;
         let mut counts = CountChanges::default();
         let mut rows = Vec::with_capacity(self.accounts.len());
         for (account, mut folded) in self.accounts {

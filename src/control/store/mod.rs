@@ -18,6 +18,7 @@ mod discovery;
 mod fold;
 mod follow;
 mod host;
+mod local;
 mod row;
 mod setting;
 mod sibling;
@@ -37,6 +38,7 @@ pub use self::{
     audit::{AuditEntry, AuditRow},
     copy::{CopyProgress, copy},
     discovery::{Discovery, RefusedHost},
+    local::{LocalChange, LocalSet},
     row::{
         AccountCounts, AccountRow, HostFilter, HostMemory, HostPatch, HostRow, HostStatus, NewHost,
         StoredAccount, StoredIdentity,

@@ -1,7 +1,7 @@
 //! What the relay itself says of an account: #account events that no host has sent.
 
 use bytes::Bytes;
-use ports::{Effective, SetLocal};
+use ports::{Effective, LocalStatus, SetLocal};
 use protocol::{frame, syntax::datetime};
 
 use super::{
@@ -18,18 +18,27 @@ impl Accounts {
         self.table.add(&did, &set.state, self.emitted);
         let Some(account) = self.table.get_mut(did.as_ref()) else { return };
         account.note_used();
-        account.status_mut().set_local(set.local);
-        self.local_set.push((account.id(), set.local));
-        self.announce_if_owed(&did, now);
+        let local = set.state.local;
+        account.status_mut().set_local(local);
+        self.local_set.push((account.id(), local));
+        if local == LocalStatus::Takendown {
+            // Also if its host has taken it down before: the log erases what is older than this.
+            self.announce(&did, now);
+        } else {
+            self.announce_if_owed(&did, now);
+        }
         self.mark_waits(&did);
     }
 
     /// Makes an #account if what consumers believe of the account is not what counts.
     pub(super) fn announce_if_owed(&mut self, did: &DidKey, now: WallTime) {
-        let Some(account) = self.table.get_mut(did.as_ref()) else { return };
-        if !account.status().is_owed() {
-            return;
+        if self.table.get_mut(did.as_ref()).is_some_and(|account| account.status().is_owed()) {
+            self.announce(did, now);
         }
+    }
+
+    fn announce(&mut self, did: &DidKey, now: WallTime) {
+        let Some(account) = self.table.get_mut(did.as_ref()) else { return };
         account.status_mut().note_told();
         let after = After::of(account);
         let out = frame_of(&did.text(), account.status().effective(), now);

@@ -7,7 +7,8 @@
 //! | the host's #account                      | as it says  |              | the host's, if it is news,|
 //! |                                          |             |              | or newer and what counts  |
 //! | the host's answer when asked             | as it says  |              | the relay's, if it is news|
-//! | take-down, reversal, throttling, a place |             | as said      | the relay's, if it is news|
+//! | take-down by the operator                |             | as said      | the relay's, always       |
+//! | reversal, throttling, a place            |             | as said      | the relay's, if it is news|
 //! | the state is read from the store         | as stored   | as stored    | the relay's, if owed      |
 //! | the account moves to another host        |             |              | the next one goes out     |
 //!
@@ -194,10 +195,16 @@ mod tests {
                 status.hear(said, 0);
                 settle(status, model);
             }
+            Act::SetLocal(local) if model.local == local => {}
             Act::SetLocal(local) => {
                 model.local = local;
                 status.set_local(local);
-                settle(status, model);
+                if local == LocalStatus::Takendown {
+                    status.note_told();
+                    model.announced.push(status.effective());
+                } else {
+                    settle(status, model);
+                }
             }
             Act::Reload => {
                 *status = Status::new(&model.state());
@@ -227,8 +234,10 @@ mod tests {
                 prop_assert_eq!(last.unwrap_or(Effective::ACTIVE), model.wanted(), "{:?}", act);
                 prop_assert!(model.announced.len() <= before + 1);
             }
+            // Two that are equal: words that we don't know, and a take-down by host and operator.
+            let odd = [StatusWord::Other, StatusWord::Takendown];
             for pair in model.announced.windows(2) {
-                prop_assert!(pair[0] != pair[1] || pair[1].word == StatusWord::Other, "{:?}", pair);
+                prop_assert!(pair[0] != pair[1] || odd.contains(&pair[1].word), "{:?}", pair);
             }
         }
     }

@@ -189,7 +189,7 @@ async fn throttled_accounts_come_back_the_oldest_first() {
     let mut back = Vec::new();
     while back.len() < 3 {
         if let ShardCommand::SetLocal(set) = bench.commands.recv().await.unwrap().1 {
-            assert_eq!((set.local, set.state.host), (LocalStatus::Active, host));
+            assert_eq!((set.state.local, set.state.host), (LocalStatus::Active, host));
             back.push(set.did);
         }
     }

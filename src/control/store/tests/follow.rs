@@ -35,17 +35,60 @@ async fn what_the_relay_says_of_an_account_is_not_undone_by_older_records() {
         let account = store.create_account("did:plc:a", host).await.unwrap();
         store.follow(Box::new(log.clone())).await.unwrap();
         // The row is first, then the shard; in between a commit is numbered.
-        store.set_local("did:plc:a", LocalStatus::Takendown, false).await.unwrap();
+        store.set_local("did:plc:a", LocalChange::TakeDown { ahead: false }).await.unwrap();
         log.append(account.id.0, "did:plc:a", host.0, 1, Some(10));
         store.call(Database::follow_slice).await.unwrap();
         assert_eq!(state(&store, "did:plc:a").await.local, LocalStatus::Takendown);
         // Reversed before the rows have followed the take-down's own event.
         log.append(account.id.0, "did:plc:a", 0, 0, None);
         log.0.lock().unwrap()[1].0.local = LocalStatus::Takendown;
-        store.set_local("did:plc:a", LocalStatus::Active, false).await.unwrap();
+        store.set_local("did:plc:a", LocalChange::Reverse).await.unwrap();
         store.call(Database::follow_slice).await.unwrap();
         assert_eq!(state(&store, "did:plc:a").await.local, LocalStatus::Active);
         assert!(store.takedowns_after(AccountId(0), 1).await.unwrap().is_empty());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_the_relay_says_is_owed_until_the_log_has_it() {
+    on_both(async |fresh| {
+        let (store, log) = (fresh.open(), FakeLog::default());
+        let host = store.insert_host(new_host("a.example")).await.unwrap().id;
+        let account = store.create_account("did:plc:a", host).await.unwrap();
+        store.follow(Box::new(log.clone())).await.unwrap();
+        let owed = async || store.owed().await.unwrap().len();
+        let said = async |seq: usize, local| {
+            log.append(account.id.0, "did:plc:a", 0, 0, None);
+            let kind = EventKind::Account;
+            log.change(seq, |record| *record = LogRecord { kind, local, ..*record });
+            store.call(Database::follow_slice).await.unwrap();
+        };
+        let down = LocalChange::TakeDown { ahead: false };
+        store.set_local("did:plc:a", down).await.unwrap();
+        // Of the host, and older.
+        log.append(account.id.0, "did:plc:a", host.0, 1, Some(10));
+        store.call(Database::follow_slice).await.unwrap();
+        assert_eq!((owed().await, owed().await), (1, 1));
+        said(1, LocalStatus::Takendown).await;
+        assert_eq!(owed().await, 0);
+
+        store.set_local("did:plc:a", LocalChange::Reverse).await.unwrap();
+        assert_eq!(owed().await, 1);
+        store.set_local("did:plc:a", down).await.unwrap();
+        // The reversal's event is not the second take-down's.
+        said(2, LocalStatus::Active).await;
+        assert_eq!(owed().await, 1);
+        said(3, LocalStatus::Takendown).await;
+        assert_eq!(owed().await, 0);
+
+        // Reversed while its host says the same: there is no event to be made.
+        log.append(account.id.0, "did:plc:a", host.0, 2, None);
+        let by_host = UpstreamStatus { active: false, word: StatusWord::Takendown };
+        log.0.lock().unwrap()[4].0.upstream = by_host;
+        store.call(Database::follow_slice).await.unwrap();
+        store.set_local("did:plc:a", LocalChange::Reverse).await.unwrap();
+        assert_eq!(owed().await, 0);
     })
     .await;
 }
@@ -178,7 +221,7 @@ async fn records_made_again_from_frames_find_their_accounts() {
         let (store, log) = (fresh.open(), FakeLog::default());
         let host = store.insert_host(new_host("a.example")).await.unwrap().id;
         store.create_account("did:plc:a", host).await.unwrap();
-        store.set_local("did:plc:a", LocalStatus::Takendown, false).await.unwrap();
+        store.set_local("did:plc:a", LocalChange::TakeDown { ahead: false }).await.unwrap();
         // Neither account nor host stand in such a record, nor what the relay said.
         log.append(0, "did:plc:a", 0, 0, Some(7));
         log.append(0, "did:plc:new", 0, 0, Some(8));

@@ -115,6 +115,10 @@ impl FakeLog {
         };
         records.push((record, did.to_owned()));
     }
+
+    fn change(&self, index: usize, change: impl FnOnce(&mut LogRecord)) {
+        change(&mut self.0.lock().unwrap()[index].0);
+    }
 }
 
 impl LogTail for FakeLog {

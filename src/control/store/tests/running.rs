@@ -21,14 +21,17 @@ async fn a_take_down_waits_for_the_log_and_look_ups_do_not() {
         let more = long_log(&account, host, 20_000);
         // From here on the store is far behind.
         log.0.lock().unwrap().append(&mut more.0.lock().unwrap());
-        let set = store.set_local("did:plc:a", LocalStatus::Takendown, false);
+        let set = store.set_local("did:plc:a", LocalChange::TakeDown { ahead: false });
         let (set, behind) = tokio::join!(set, async {
             store.account_by_did("did:plc:a").await.unwrap();
             store.log_seq().await.unwrap()
         });
         assert!(behind.0 < 20_000, "the look-up waited for the whole log");
         let set = set.unwrap().unwrap();
-        assert_eq!((set.local, set.head), (LocalStatus::Takendown, Some(head(20_000))));
+        assert_eq!(
+            (set.row.state.local, set.row.state.head),
+            (LocalStatus::Takendown, Some(head(20_000)))
+        );
         assert_eq!(store.log_seq().await.unwrap().0, 20_000);
         // A look-up that needs a late event waits for it.
         log.append(account.id.0, "did:plc:a", host.0, 20_001, Some(20_001));

@@ -117,8 +117,8 @@ async fn accounts_above_the_limit_wait_for_places() {
         assert_eq!(names(&oldest), ["did:plc:c"]);
         // Twice: the second time nothing changes.
         for _ in 0..2 {
-            let set = store.set_local("did:plc:c", Active, false).await.unwrap().unwrap();
-            assert_eq!((set.host, set.local), (host, Active));
+            let set = store.set_local("did:plc:c", LocalChange::Place).await.unwrap().unwrap();
+            assert_eq!((set.row.state.host, set.row.state.local), (host, Active));
             assert_eq!(store.host(host).await.unwrap().account_count, 3);
         }
         let counts = store.account_counts(host).await.unwrap();
@@ -149,11 +149,14 @@ async fn take_downs_are_listed_in_pages_and_can_come_ahead() {
         let store = fresh.open();
         let host = store.insert_host(new_host("a.example")).await.unwrap().id;
         store.create_account("did:plc:a", host).await.unwrap();
-        let down = LocalStatus::Takendown;
-        assert_eq!(store.set_local("did:plc:b", down, false).await.unwrap(), None);
-        store.set_local("did:plc:a", down, false).await.unwrap().unwrap();
-        let ahead = store.set_local("did:plc:b", down, true).await.unwrap().unwrap();
-        assert_eq!((ahead.host, ahead.local), (HostId::RELAY, down));
+        let down = |ahead| LocalChange::TakeDown { ahead };
+        assert_eq!(store.set_local("did:plc:b", down(false)).await.unwrap(), None);
+        assert!(store.set_local("did:plc:a", down(false)).await.unwrap().unwrap().changed);
+        assert!(!store.set_local("did:plc:a", down(false)).await.unwrap().unwrap().changed);
+        let ahead = store.set_local("did:plc:b", down(true)).await.unwrap().unwrap().row.state;
+        assert_eq!((ahead.host, ahead.local), (HostId::RELAY, LocalStatus::Takendown));
+        // Only a reversal undoes it.
+        assert!(!store.set_local("did:plc:a", LocalChange::Place).await.unwrap().unwrap().changed);
         let page = store.takedowns_after(AccountId(0), 1).await.unwrap();
         assert_eq!(names(&page), ["did:plc:a"]);
         let page = store.takedowns_after(page[0].state.id, 5).await.unwrap();

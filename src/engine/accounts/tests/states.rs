@@ -22,7 +22,8 @@ fn known() -> (Net, Repo, AccountState) {
 }
 
 fn set_local(net: &mut Net, repo: &Repo, state: AccountState, local: LocalStatus) {
-    let set = SetLocal { did: repo.did.as_str().into(), state, local };
+    let state = AccountState { local, ..state };
+    let set = SetLocal { did: repo.did.as_str().into(), state };
     net.accounts.handle_set_local(&set, net.now);
     net.collect();
 }
@@ -64,7 +65,6 @@ fn an_account_event_that_is_no_news_does_not_go_out() {
 fn a_take_down_is_told_once_and_undone_by_its_reversal_alone() {
     let (mut net, mut repo, state) = known();
     set_local(&mut net, &repo, state, LocalStatus::Takendown);
-    set_local(&mut net, &repo, state, LocalStatus::Takendown);
     assert_eq!(made(&net), [word(false, "takendown")]);
     assert_eq!(net.run(PDS, &repo.post().encode(2)).refused(), Reason::AccountTakendown);
     let gone = account_frame(&repo.did, false, Some("deactivated"));
@@ -77,8 +77,19 @@ fn a_take_down_is_told_once_and_undone_by_its_reversal_alone() {
     net.run(PDS, &account_frame(&repo.did, true, None)).sent();
     net.run(PDS, &repo.post().encode(3)).sent();
     let set = net.accounts.take_local_set();
-    assert_eq!(set.len(), 3);
-    assert_eq!(set[2], (state.id, LocalStatus::Active));
+    assert_eq!(set.len(), 2);
+    assert_eq!(set[1], (state.id, LocalStatus::Active));
+}
+
+#[test]
+fn a_take_down_is_told_even_if_the_host_has_said_the_same() {
+    let (mut net, repo, state) = known();
+    net.run(PDS, &account_frame(&repo.did, false, Some("takendown"))).sent();
+    set_local(&mut net, &repo, state, LocalStatus::Takendown);
+    assert_eq!(made(&net), [word(false, "takendown")]);
+    // Consumers believe what still counts.
+    set_local(&mut net, &repo, state, LocalStatus::Active);
+    assert_eq!(net.made.len(), 1);
 }
 
 #[test]
