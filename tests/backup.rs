@@ -6,15 +6,16 @@ mod harness;
 
 use std::{fs, path::Path, process::Command};
 
-use harness::{Consumer, Relay, consumer, corpus::Corpus};
+use harness::{Consumer, Postgres, Relay, consumer, corpus::Corpus};
 use serde_json::Value;
 
-fn run(relay: &Relay, command: &str, dir: &Path) -> Value {
+fn run(relay: &Relay, command: &str, dir: &Path, rest: &[&str]) -> Value {
     let output = Command::new(env!("CARGO_BIN_EXE_relayered"))
         .env_clear()
         .current_dir(dir.parent().unwrap())
         .args([command, dir.to_str().unwrap(), "--data-dir"])
         .arg(relay.data_dir())
+        .args(rest)
         .output()
         .unwrap();
     assert!(output.status.success(), "{output:?}");
@@ -23,9 +24,41 @@ fn run(relay: &Relay, command: &str, dir: &Path) -> Value {
 
 #[test]
 fn backup_under_load_loss_of_everything_and_restore() {
+    drill(&[], &[], || {}, |()| {});
+}
+
+#[test]
+fn the_same_with_a_database_on_a_server() {
+    let Some(postgres) = Postgres::start() else {
+        return harness::skipped("backup", "PostgreSQL is not installed");
+    };
+    drill(&["--db-url", &postgres.url()], &[], || {}, |()| lose(&postgres));
+}
+
+#[test]
+fn the_same_with_the_servers_own_tools() {
+    let Some(postgres) = Postgres::start() else {
+        return harness::skipped("backup", "PostgreSQL is not installed");
+    };
+    let put_back = |dump: Vec<u8>| {
+        lose(&postgres);
+        postgres.load(&dump);
+    };
+    drill(&["--db-url", &postgres.url()], &["--log-only"], || postgres.dump(), put_back);
+}
+
+fn lose(postgres: &Postgres) {
+    for sql in ["DROP SCHEMA public CASCADE", "CREATE SCHEMA public"] {
+        postgres.query(sql);
+    }
+}
+
+/// `save` is done before the backup, `put_back` before it is restored.
+fn drill<T>(database: &[&str], how: &[&str], save: impl FnOnce() -> T, put_back: impl FnOnce(T)) {
     let corpus = Corpus::load();
     let (plc, hosts) = corpus.network();
-    let mut relay = Relay::start(&plc, &["--log-segment-bytes", "1MiB"]);
+    let arguments = [database, &["--log-segment-bytes", "1MiB"]].concat();
+    let mut relay = Relay::start(&plc, &arguments);
     for pds in &hosts {
         relay.add_host(pds);
     }
@@ -38,7 +71,8 @@ fn backup_under_load_loss_of_everything_and_restore() {
     // In mid-stream.
     let place = tempfile::tempdir().unwrap();
     let dir = place.path().join("backup");
-    let about = run(&relay, "backup", &dir);
+    let saved = save();
+    let about = run(&relay, "backup", &dir, &[database, how].concat());
     assert!(about["segments"].as_u64().unwrap() > 1, "{about}");
 
     // What comes now is in no backup.
@@ -49,7 +83,8 @@ fn backup_under_load_loss_of_everything_and_restore() {
     let newest = consumer::event(before.last().unwrap()).seq;
     relay.kill();
     fs::remove_dir_all(relay.data_dir()).unwrap();
-    let restored = run(&relay, "restore", &dir);
+    put_back(saved);
+    let restored = run(&relay, "restore", &dir, database);
     assert!(restored["nextSeq"].as_u64().unwrap() > newest);
     relay.launch();
 

@@ -5,7 +5,7 @@
 mod harness;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io::Write,
     net::TcpStream,
     process::{Command, Output},
@@ -275,4 +275,42 @@ fn tls_to_the_database_is_checked_as_sslmode_says() {
         assert!(line.to_lowercase().contains("certificate"), "{bad}: {line}");
         assert!(relay.terminate().success());
     }
+}
+
+#[test]
+fn accounts_that_are_new_while_the_database_is_away_come_through_once_it_is_back() {
+    let Some(mut postgres) = postgres("database") else { return };
+    postgres.launch();
+    let corpus = Corpus::load();
+    let (plc, hosts) = corpus.network();
+    let relay = Relay::start(&plc, &["--db-url", &postgres.url()]);
+    let consumer = Consumer::connect(relay.api, Some(0));
+    for pds in &hosts {
+        relay.add_host(pds);
+    }
+    // The accounts of the first host are known, those of the others have not been heard of.
+    let half = corpus.hosts[0].len() / 2;
+    hosts[0].push_all(corpus.hosts[0][..half].iter().cloned());
+    consumer.wait_for(half);
+    postgres.crash();
+    for (pds, frames) in hosts.iter().zip(&corpus.hosts).skip(1) {
+        pds.push_all(frames.iter().cloned());
+    }
+    relay.wait_for_metric("relayered_accounts_parked_count", "", 1.0);
+    // Neither the first host nor the data path waits for them.
+    let known: BTreeSet<&str> =
+        corpus.hosts[0][..half].iter().map(|(_, frame)| consumer::event(frame).did).collect();
+    let more = corpus.hosts[0][half..]
+        .iter()
+        .filter(|(_, frame)| known.contains(consumer::event(frame).did));
+    let more = more.count();
+    assert!(more > 50, "{more} events of accounts that are known");
+    hosts[0].push_all(corpus.hosts[0][half..].iter().cloned());
+    consumer.wait_for(half + more);
+    relay.wait_for_metric("relayered_accounts_parked_count", "", 1.0);
+    postgres.launch();
+    let frames = consumer.wait_for(corpus.event_count());
+    corpus.assert_complete(&frames);
+    let expected = last_revs(&frames);
+    eventually("the rows to be as the log", || (stored_revs(&postgres) == expected).then_some(()));
 }

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use control::store::{DatabaseUrl, backup::copy_sqlite};
+use control::store::{self, DatabaseUrl, backup::copy_to_file};
 use engine::log::backup;
 use serde_json::{Value, json};
 
@@ -15,7 +15,10 @@ use crate::{
     fatal::{Code, Fatal},
 };
 
-const USAGE: &str = "relayered backup DIR, or relayered restore DIR, and flags of the relay";
+const USAGE: &str =
+    "relayered backup DIR [--log-only], or relayered restore DIR, and flags of the relay";
+/// The database is backed up by the server's own tools.
+const LOG_ONLY: &str = "--log-only";
 /// A restored relay numbers on above whatever can have been given out since the backup: this many
 /// events, and so many for each second since.
 const MARGIN: u64 = 1_000_000;
@@ -24,28 +27,33 @@ const MARGIN_A_SECOND: u64 = 50_000;
 /// Which of the two, and where the backup is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
-    Backup(PathBuf),
+    Backup { dir: PathBuf, log_only: bool },
     Restore(PathBuf),
 }
 
 /// The action, if the arguments ask for one, and the arguments that are left.
 pub(crate) fn take(args: &[String]) -> Result<Option<(Action, Vec<String>)>, Fatal> {
-    let make = match args.first().map(String::as_str) {
-        Some("backup") => Action::Backup,
-        Some("restore") => Action::Restore,
+    let backup = match args.first().map(String::as_str) {
+        Some("backup") => true,
+        Some("restore") => false,
         _ => return Ok(None),
     };
-    match args.get(1) {
-        Some(dir) if !dir.starts_with('-') => {
-            Ok(Some((make(PathBuf::from(dir)), args[2..].to_vec())))
-        }
-        _ => Err(Fatal::new(Code::Usage, format!("the directory is missing. Usage: {USAGE}"))),
+    let Some(dir) = args.get(1).filter(|dir| !dir.starts_with('-')) else {
+        return Err(Fatal::new(Code::Usage, format!("the directory is missing. Usage: {USAGE}")));
+    };
+    let dir = PathBuf::from(dir);
+    let mut rest = args[2..].to_vec();
+    if !backup {
+        return Ok(Some((Action::Restore(dir), rest)));
     }
+    rest.retain(|argument| argument != LOG_ONLY);
+    let log_only = rest.len() < args.len() - 2;
+    Ok(Some((Action::Backup { dir, log_only }, rest)))
 }
 
 pub(crate) fn run(action: &Action, config: &Config) -> Result<(), Fatal> {
     match action {
-        Action::Backup(dir) => back_up(dir, config),
+        Action::Backup { dir, log_only } => back_up(dir, *log_only, config),
         Action::Restore(dir) => restore(dir, config),
     }
 }
@@ -54,29 +62,19 @@ fn io_fault(what: &str, path: &Path, error: &std::io::Error) -> Fatal {
     Fatal::new(Code::Config, format!("{what} {}: {error}", path.display()))
 }
 
-fn back_up(dir: &Path, config: &Config) -> Result<(), Fatal> {
+fn back_up(dir: &Path, log_only: bool, config: &Config) -> Result<(), Fatal> {
     fs::create_dir_all(dir).map_err(|error| io_fault("create", dir, &error))?;
     let taken_at = unix_now();
     // The database first: at a start it follows the log, so it may be behind, and never ahead.
-    let file = match &config.database {
-        DatabaseUrl::File(path) => {
-            copy_sqlite(path, &dir.join(DATABASE)).map_err(|error| {
-                Fatal::of(Code::Config, &error).remedy("The backup's directory must be a new one")
-            })?;
-            Some(DATABASE)
-        }
-        _ => {
-            eprintln!(
-                "relayered: the database is not a file and is not part of this backup: dump it \
-                 (pg_dump) BEFORE the backup, as it must not be ahead of the log"
-            );
-            None
-        }
-    };
+    if !log_only {
+        copy_to_file(&config.database, &dir.join(DATABASE)).map_err(|error| {
+            Fatal::of(Code::Config, &error).remedy("The backup's directory must be a new one")
+        })?;
+    }
     let copied = backup::backup(&config.log_dir, &dir.join(LOG))
         .map_err(|error| Fatal::of(Code::Config, &error))?;
     let about = json!({
-        "takenAt": taken_at, "database": file, "leased": copied.leased.0,
+        "takenAt": taken_at, "database": (!log_only).then_some(DATABASE), "leased": copied.leased.0,
         "segments": copied.segments, "linked": copied.linked,
     });
     // Last: a directory without it is no complete backup.
@@ -99,18 +97,31 @@ fn restore(dir: &Path, config: &Config) -> Result<(), Fatal> {
     let taken_at = about["takenAt"].as_u64().unwrap_or(0);
     let since = unix_now().saturating_sub(taken_at);
     let margin = MARGIN + MARGIN_A_SECOND.saturating_mul(since);
-    if let (DatabaseUrl::File(path), Some(file)) = (&config.database, about["database"].as_str()) {
-        if path.exists() {
-            return Err(Fatal::new(Code::Config, format!("{} exists", path.display()))
-                .remedy("Restore into an empty data directory: move the old one away"));
-        }
-        let parent = path.parent().unwrap_or(Path::new("."));
-        fs::create_dir_all(parent).map_err(|error| io_fault("create", parent, &error))?;
-        fs::copy(dir.join(file), path).map_err(|error| io_fault("copy to", path, &error))?;
+    // Without one the database is restored apart.
+    if let Some(file) = about["database"].as_str() {
+        restore_database(&dir.join(file), &config.database)?;
     }
     let leased = backup::restore(&dir.join(LOG), &config.log_dir, margin)
         .map_err(|error| Fatal::of(Code::Config, &error))?;
     println!("{}", json!({ "log": config.log_dir, "nextSeq": leased.0 + 1 }));
+    Ok(())
+}
+
+fn restore_database(file: &Path, database: &DatabaseUrl) -> Result<(), Fatal> {
+    let DatabaseUrl::File(path) = database else {
+        let from = DatabaseUrl::File(file.to_owned());
+        let restored = store::copy(&from, database, |_| {});
+        return restored.map(drop).map_err(|error| {
+            Fatal::of(Code::Config, &error).remedy("Restore into an empty database")
+        });
+    };
+    if path.exists() {
+        return Err(Fatal::new(Code::Config, format!("{} exists", path.display()))
+            .remedy("Restore into an empty data directory: move the old one away"));
+    }
+    let parent = path.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(parent).map_err(|error| io_fault("create", parent, &error))?;
+    fs::copy(file, path).map_err(|error| io_fault("copy to", path, &error))?;
     Ok(())
 }
 

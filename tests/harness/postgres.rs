@@ -140,6 +140,29 @@ impl Postgres {
         self.try_query(sql).unwrap_or_else(|error| panic!("{sql}: {error:?}"))
     }
 
+    /// The database as SQL, by the server's own tool.
+    pub fn dump(&self) -> Vec<u8> {
+        let done = self.command("pg_dump").args(self.place()).output().unwrap();
+        assert!(done.status.success(), "{done:?}");
+        done.stdout
+    }
+
+    /// Puts a dump into an empty database.
+    pub fn load(&self, dump: &[u8]) {
+        let file = self.directory.path().join("dump.sql");
+        fs::write(&file, dump).unwrap();
+        let mut command = self.command("psql");
+        command.args(["-q", "-v", "ON_ERROR_STOP=1", "-f"]).arg(&file).args(self.place());
+        let done = command.output().unwrap();
+        assert!(done.status.success(), "{done:?}");
+    }
+
+    /// For the server's own tools.
+    fn place(&self) -> [String; 3] {
+        let socket = self.directory.path().display().to_string();
+        ["-Urelayered".into(), format!("-h{socket}"), "postgres".into()]
+    }
+
     fn try_query(&self, sql: &str) -> Result<Vec<Row>, tokio_postgres::Error> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
@@ -204,11 +227,12 @@ fn servant() -> Option<(u32, u32)> {
     })
 }
 
-/// The folder with `initdb` and `postgres` in it.
+/// The folder with all the programs used here.
 fn find_binaries() -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let packaged = fs::read_dir("/usr/lib/postgresql").into_iter().flatten();
     let packaged = packaged.filter_map(Result::ok).map(|entry| entry.path().join("bin"));
-    let has_both = |folder: &Path| ["initdb", "postgres"].iter().all(|n| folder.join(n).exists());
-    env::split_paths(&path).chain(packaged).find(|folder| has_both(folder))
+    let programs = ["initdb", "postgres", "pg_dump", "psql"];
+    let has_all = |folder: &Path| programs.iter().all(|name| folder.join(name).exists());
+    env::split_paths(&path).chain(packaged).find(|folder| has_all(folder))
 }

@@ -4,10 +4,19 @@ use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::StoreError;
+use super::{DatabaseUrl, StoreError, copy::copy_beside};
 
-/// Copies a SQLite database as of one moment into a new file.
-pub fn copy_sqlite(from: &Path, to: &Path) -> Result<(), StoreError> {
+/// Copies a database as of one moment into a new SQLite file, which a relay can run on as well.
+pub fn copy_to_file(from: &DatabaseUrl, to: &Path) -> Result<(), StoreError> {
+    match from {
+        DatabaseUrl::File(path) => copy_sqlite(path, to),
+        DatabaseUrl::Memory | DatabaseUrl::Postgres(_) => {
+            copy_beside(from, &DatabaseUrl::File(to.to_owned())).map(drop)
+        }
+    }
+}
+
+fn copy_sqlite(from: &Path, to: &Path) -> Result<(), StoreError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(from, flags)?;
     connection.busy_timeout(std::time::Duration::from_secs(30))?;

@@ -199,6 +199,20 @@ pub struct CopyProgress {
 pub fn copy(
     from: &DatabaseUrl,
     to: &DatabaseUrl,
+    progress: impl FnMut(CopyProgress),
+) -> Result<u64, StoreError> {
+    copy_as(from, StoreConfig { alone: true, ..StoreConfig::default() }, to, progress)
+}
+
+/// The same as of one moment, also while a relay runs on the first.
+pub(super) fn copy_beside(from: &DatabaseUrl, to: &DatabaseUrl) -> Result<u64, StoreError> {
+    copy_as(from, StoreConfig::default(), to, |_| {})
+}
+
+fn copy_as(
+    from: &DatabaseUrl,
+    as_what: StoreConfig,
+    to: &DatabaseUrl,
     mut progress: impl FnMut(CopyProgress),
 ) -> Result<u64, StoreError> {
     if let DatabaseUrl::File(path) = from
@@ -206,15 +220,15 @@ pub fn copy(
     {
         return Err(StoreError::Copy(format!("{from}: there is no such file")));
     }
-    // Neither may change meanwhile.
-    let config = StoreConfig { alone: true, ..StoreConfig::default() };
     let (_held, never) = watch::channel(false);
-    let mut source = Sql::open(from, config, never.clone())?;
-    let mut target = Sql::open(to, config, never)?;
+    let mut source = Sql::open(from, as_what, never.clone())?;
+    let alone = StoreConfig { alone: true, ..StoreConfig::default() };
+    let mut target = Sql::open(to, alone, never)?;
     for sql in [&mut source, &mut target] {
         sql.set_patience(None);
     }
     refuse_rows(&mut target, to)?;
+    source.freeze()?;
     let mut counts = HashMap::new();
     for table in tables() {
         let of = count(&mut source, table)?;

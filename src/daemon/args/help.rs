@@ -46,7 +46,7 @@ a running relay:
 
 Keep the data safe:
     relayered backup DIR                event log and database into a new directory, also beside a
-                                        running relay
+                                        running relay; --log-only leaves the database out
     relayered restore DIR               puts a backup into an empty data directory
     relayered db copy FROM TO           a stopped relay's database into an empty one; URLs as for
                                         --db-url

@@ -162,6 +162,15 @@ impl Sql {
         Ok(value)
     }
 
+    /// From now on only reads, all as of this moment, whatever others write.
+    pub(super) fn freeze(&mut self) -> Result<(), StoreError> {
+        match self {
+            // The first statement behind it takes the snapshot.
+            Self::Sqlite(sqlite) => sqlite.execute("BEGIN", &[]).map(drop),
+            Self::Postgres(postgres) => postgres.begin_snapshot(),
+        }
+    }
+
     /// Before the process ends: SQLite's write-ahead log goes into the database file.
     pub(super) fn close(&mut self) -> Result<(), StoreError> {
         match self {

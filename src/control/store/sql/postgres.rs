@@ -282,6 +282,12 @@ impl Postgres {
         result
     }
 
+    pub(super) fn begin_snapshot(&mut self) -> Result<(), StoreError> {
+        self.batch("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")?;
+        self.in_transaction = true;
+        Ok(())
+    }
+
     pub(super) fn begin(&mut self, durability: Durability) -> Result<(), StoreError> {
         self.batch(match durability {
             Durability::Disk => "BEGIN",
