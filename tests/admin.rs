@@ -4,6 +4,11 @@
 
 mod harness;
 
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpStream,
+};
+
 use data_encoding::BASE64;
 use harness::{ADMIN_KEY, Consumer, FakePds, FakePlc, Relay, corpus::Corpus, http};
 use serde_json::json;
@@ -120,4 +125,152 @@ fn the_dashboard_is_part_of_the_binary() {
         assert!(page.body.contains(file));
         assert_eq!(relay.get(file).status, 200, "{file}");
     }
+}
+
+#[test]
+fn several_keys_hold_at_once_and_the_audit_log_tells_which() {
+    let plc = FakePlc::start();
+    let mut relay = Relay::start(&plc, &["--admin-key", "second", "--admin-key", "third"]);
+    let set = |relay: &Relay, key: &str| {
+        let headers = [("Authorization", key)];
+        let target = "/admin/subs/setPerDayLimit?limit=5";
+        http::request(relay.api, "POST", target, &headers, "").unwrap().status
+    };
+    let basic = format!("Basic {}", BASE64.encode(b"admin:second"));
+    for key in [format!("Bearer {ADMIN_KEY}"), basic, "Bearer third".to_owned()] {
+        assert_eq!(set(&relay, &key), 200, "{key}");
+    }
+    let audit = relay.admin("GET", "/admin/audit", "").json();
+    let actors = audit["entries"].as_array().unwrap().iter().map(|entry| entry["actor"].clone());
+    assert_eq!(actors.collect::<Vec<_>>(), ["key 3", "key 2", "key 1"]);
+    assert!(!audit.to_string().contains("third"), "no key is noted");
+
+    // A key that is withdrawn opens nothing any more.
+    assert!(relay.terminate().success());
+    relay.set_arguments(&plc, &["--admin-key", "third"]);
+    relay.launch();
+    assert_eq!((set(&relay, "Bearer second"), set(&relay, "Bearer third")), (401, 200));
+    assert!(!relay.log().contains("third"), "no key is logged");
+}
+
+/// Asks for the stream, and what is answered.
+fn subscribe(relay: &Relay) -> (TcpStream, String) {
+    let mut stream = TcpStream::connect(relay.api).unwrap();
+    stream.set_read_timeout(Some(harness::patience())).unwrap();
+    let request = "GET /xrpc/com.atproto.sync.subscribeRepos HTTP/1.1\r\nHost: x\r\n\
+                   Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                   Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut head = String::new();
+    let mut reader = BufReader::new(&stream);
+    while !head.ends_with("\r\n\r\n") {
+        assert_ne!(reader.read_line(&mut head).unwrap(), 0, "{head}");
+    }
+    drop(reader);
+    (stream, head)
+}
+
+#[test]
+fn limits_of_consumers_and_connections_change_while_the_relay_runs() {
+    let relay = Relay::start(&FakePlc::start(), &[]);
+    let set = |name: &str, value: u64| {
+        let body = json!({ name: value }).to_string();
+        assert_eq!(relay.admin("POST", "/admin/settings", &body).status, 200, "{name}");
+    };
+    let refused = |status: u16| {
+        let (_, head) = subscribe(&relay);
+        assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{head}");
+        assert!(head.to_ascii_lowercase().contains("retry-after: "), "{head}");
+    };
+    let taken = || {
+        let (stream, head) = subscribe(&relay);
+        assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+        stream
+    };
+    let first = taken();
+    set("max_consumers_per_address", 1);
+    refused(429);
+    set("max_consumers_per_address", 0);
+    let _second = taken();
+    set("max_consumers", 2);
+    refused(503);
+    // A place that is given up is there for the next one.
+    drop(first);
+    harness::eventually("a place", || {
+        subscribe(&relay).1.starts_with("HTTP/1.1 101 ").then_some(())
+    });
+    set("max_consumers", 100);
+    let _third = taken();
+
+    let mut held = TcpStream::connect(relay.api).unwrap();
+    held.set_read_timeout(Some(harness::patience())).unwrap();
+    let mut ask = |method: &str, target: &str| {
+        let request = format!(
+            "{method} {target} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {ADMIN_KEY}\r\n\r\n"
+        );
+        held.write_all(request.as_bytes()).unwrap();
+        let mut reply = [0; 1024];
+        let count = held.read(&mut reply).unwrap();
+        String::from_utf8_lossy(&reply[..count]).into_owned()
+    };
+    let target = |max: u64| format!("/admin/settings?max_connections_per_address={max}");
+    assert!(ask("POST", &target(1)).starts_with("HTTP/1.1 200 "));
+    assert_eq!(relay.get("/_health").status, 503);
+    assert!(ask("POST", &target(0)).starts_with("HTTP/1.1 200 "));
+    assert_eq!(relay.get("/_health").status, 200);
+}
+
+#[test]
+fn what_an_operator_sets_outlives_the_relay() {
+    let (plc, pds) = (FakePlc::start(), FakePds::start());
+    let mut relay = Relay::start(&plc, &[]);
+    relay.add_host(&pds);
+    let host = pds.hostname();
+    let settings = json!({
+        "crawl_enabled": false, "new_hosts_per_day": 3, "strictness": "lenient",
+        "replay_window_seconds": 7200, "replay_bytes": 1_000_000_000, "max_consumers": 7,
+        "max_consumers_per_address": 2, "max_connections_per_address": 50,
+        "discovery_interval_seconds": 90,
+    });
+    for (target, body) in [
+        ("/admin/settings", settings.clone()),
+        ("/admin/pds/changeLimits", json!({ "host": host, "per_hour": 5, "repo_limit": 6 })),
+        ("/admin/pds/setStrictness", json!({ "host": host, "strictness": "strict" })),
+        ("/admin/pds/addTrustedDomain", json!({ "domain": "*.good.example" })),
+        ("/admin/subs/banDomain", json!({ "domain": "evil.example" })),
+        (
+            "/admin/repo/takeDown",
+            json!({ "did": "did:plc:zzzzzzzzzzzzzzzzzzzzzzzz", "force": true }),
+        ),
+    ] {
+        let reply = relay.admin("POST", target, &body.to_string());
+        assert_eq!(reply.status, 200, "{target}: {reply:?}");
+    }
+    let tell = |relay: &Relay| {
+        let paths = [
+            "/admin/settings",
+            "/admin/pds/listTrustedDomains",
+            "/admin/subs/listDomainBans",
+            "/admin/repo/takedowns",
+            "/admin/audit",
+        ];
+        let mut told = paths.map(|path| relay.admin("GET", path, "").json()).to_vec();
+        let record = &relay.admin("GET", "/admin/pds/list", "").json()[0];
+        let fields = ["Host", "PerHourEventRate", "RepoLimit", "Strictness"];
+        told.extend(fields.map(|field| record[field].clone()));
+        told
+    };
+    let before = tell(&relay);
+    assert_eq!(before[0], settings);
+    // They win over the command line of the next start, whether the relay ends well or not.
+    relay.kill();
+    let arguments = [
+        ["--new-hosts-per-day-limit", "9"],
+        ["--replay-window", "72h"],
+        ["--max-consumers", "1"],
+        ["--discover-interval", "1h"],
+    ];
+    relay.set_arguments(&plc, arguments.as_flattened());
+    relay.launch();
+    assert_eq!(tell(&relay), before);
 }

@@ -357,16 +357,12 @@ fn heads_of_sixteen_kibibytes_are_read_and_longer_ones_refused() {
         let (first, rest) = request.as_bytes().split_at((16 * 1024 + 600).min(request.len() - 1));
         wire.send(first);
         wire.send(rest);
-        if let Some(reply) = wire.read(false) {
-            assert!(statuses.contains(&reply.status), "{reply:?}");
-            assert_eq!(reply.error().1, "RequestTooLarge");
-        }
+        // What nobody has read does not cost the client its answer.
+        let reply = wire.reply();
+        assert!(statuses.contains(&reply.status), "{reply:?}");
+        assert_eq!(reply.error().1, "RequestTooLarge");
         assert!(wire.ended());
     }
-    // With its end still to come, such a head is answered for certain: there is nothing unread.
-    let mut wire = Wire::open(relay.api);
-    let reply = wire.ask(&head(16 * 1024 + 513)[..16 * 1024 + 512]);
-    assert_eq!(reply.error(), (431, "RequestTooLarge".to_owned()));
 }
 
 #[test]
@@ -470,7 +466,7 @@ fn connections_beyond_the_limit_of_an_address_are_told_and_places_come_back() {
         assert_eq!(wire.ask(get("/_health")).status, 200);
     }
     let mut refused = Wire::open(relay.api);
-    let reply = refused.reply();
+    let reply = refused.ask(get("/_health"));
     assert_eq!(reply.error(), (503, "ServiceUnavailable".to_owned()));
     assert!(reply.headers.contains_key("retry-after"));
     assert!(refused.ended());

@@ -24,6 +24,7 @@ use http::{HeaderMap, HeaderValue, Method, Version, header};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
+    io::AsyncWriteExt as _,
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
 };
@@ -39,6 +40,8 @@ use super::{
 const HEAD_LINES_MAX: usize = 256;
 /// The server reads so much more than a head may have before it takes it for too long.
 const HEAD_ROOM_BYTES: usize = 512;
+/// Clients that are refused and have a moment to read so; those beyond are cut off.
+const REFUSED_MAX: usize = 64;
 
 /// Bounds of the server.
 #[derive(Clone, Copy, Debug)]
@@ -144,6 +147,7 @@ pub(crate) async fn serve(
     addresses: Addresses,
 ) {
     let slots = Arc::new(Semaphore::new(limits.connections));
+    let refused = Arc::new(Semaphore::new(REFUSED_MAX));
     let common = Arc::new(common);
     loop {
         let (stream, peer) = match listener.accept().await {
@@ -162,13 +166,13 @@ pub(crate) async fn serve(
                     Connection { peer, routes: routes.clone(), common: Arc::clone(&common) };
                 tokio::spawn(connection.run(stream, held, limits));
             }
-            None => refuse(&stream, &common),
+            None => refuse(stream, &common, &refused),
         }
     }
 }
 
-/// Says that there are too many connections, without ever waiting for the client.
-fn refuse(stream: &TcpStream, common: &HeaderMap) {
+/// Says that there are too many connections.
+fn refuse(stream: TcpStream, common: &HeaderMap, refused: &Arc<Semaphore>) {
     metrics::counter!("relayered_api_connections_refused_total").increment(1);
     let reply = socket::error_reply(
         "503 Service Unavailable",
@@ -179,6 +183,13 @@ fn refuse(stream: &TcpStream, common: &HeaderMap) {
     );
     // A socket just accepted has room for this; if not, the close says it all.
     let _ = stream.try_write(reply.as_bytes());
+    if let Ok(place) = Arc::clone(refused).try_acquire_owned() {
+        let mut socket = Socket::new(stream, common, Duration::ZERO);
+        tokio::spawn(async move {
+            let _ = socket.shutdown().await;
+            drop(place);
+        });
+    }
 }
 
 struct Connection {

@@ -3,6 +3,9 @@
 //! A request head that can't be read never becomes a request: the library answers 400, 414 or 431 by
 //! itself, without a body and without our headers. Those replies are known by what they lack, and
 //! replaced on their way to the socket.
+//!
+//! A socket that is closed while there is something in it that nobody has read resets the connection,
+//! which may overtake the reply. So what a client still sends is thrown away for a moment first.
 
 use std::{
     future::Future as _,
@@ -21,6 +24,8 @@ use tokio::{
 
 /// The library's own replies are shorter.
 const BARE_REPLY_BYTES_MAX: usize = 256;
+/// How long a client has to notice that it is to close as well.
+const LINGER: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(super) struct Socket {
@@ -30,12 +35,14 @@ pub(super) struct Socket {
     write_timeout: Duration,
     /// There while the client takes nothing: when it will have had its time.
     stalled: Option<Pin<Box<Sleep>>>,
+    /// There once nothing more is sent: when the client will have had its time.
+    lingering: Option<Pin<Box<Sleep>>>,
 }
 
 impl Socket {
     pub(super) fn new(stream: TcpStream, common: &HeaderMap, write_timeout: Duration) -> Self {
         let server = server_name(common).to_owned();
-        Self { stream, server, write_timeout, stalled: None }
+        Self { stream, server, write_timeout, stalled: None, lingering: None }
     }
 
     pub(super) fn into_stream(self) -> TcpStream {
@@ -124,6 +131,20 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        if self.lingering.is_none() {
+            ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
+        }
+        let Self { stream, lingering, .. } = &mut *self;
+        let over = lingering.get_or_insert_with(|| Box::pin(tokio::time::sleep(LINGER)));
+        while Instant::now() < over.deadline() {
+            let mut bytes = [0; 4096];
+            let mut unread = ReadBuf::new(&mut bytes);
+            match Pin::new(&mut *stream).poll_read(cx, &mut unread) {
+                Poll::Ready(Ok(())) if !unread.filled().is_empty() => {}
+                Poll::Ready(_ended) => break,
+                Poll::Pending => return over.as_mut().poll(cx).map(Ok),
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 }

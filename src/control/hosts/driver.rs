@@ -216,8 +216,9 @@ impl Driver {
             Command::Live { host, reply } => {
                 let _ = reply.send(self.registry.live(host, now));
             }
-            Command::LiveAll(reply) => {
-                let _ = reply.send(self.registry.live_all(now));
+            Command::LiveOf { hosts, reply } => {
+                let live = |host| Some((host, self.registry.live(host, now)?));
+                let _ = reply.send(hosts.into_iter().filter_map(live).collect());
             }
             Command::Counts(reply) => {
                 let _ = reply.send(self.counts(now));

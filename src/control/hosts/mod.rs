@@ -36,7 +36,7 @@ pub use registry::HostNames;
 use crate::{
     Shards,
     dial::{Dialer, FetchError, HostAddress},
-    store::{HostPatch, HostRow, HostStatus, Store, StoreError},
+    store::{HostFilter, HostPatch, HostRow, HostStatus, Store, StoreError},
 };
 use driver::Driver;
 use repo_status::RepoStatuses;
@@ -154,7 +154,10 @@ enum Command {
         host: HostId,
         reply: oneshot::Sender<Option<HostLive>>,
     },
-    LiveAll(oneshot::Sender<HashMap<HostId, HostLive>>),
+    LiveOf {
+        hosts: Vec<HostId>,
+        reply: oneshot::Sender<HashMap<HostId, HostLive>>,
+    },
     Counts(oneshot::Sender<HostCounts>),
     Flush(oneshot::Sender<()>),
     StopDialing,
@@ -245,8 +248,19 @@ impl Hosts {
 
     /// All hosts in the order in which they were added.
     pub async fn list(&self) -> Result<Vec<HostView>, HostsError> {
-        let rows = self.store.hosts().await?;
-        let mut live = self.ask(Command::LiveAll).await?;
+        self.views(self.store.hosts().await?).await
+    }
+
+    /// Hosts above an id in the order of ids, without those that were never heard of and are not tried
+    /// now.
+    pub async fn page(&self, after: HostId, count: usize) -> Result<Vec<HostView>, HostsError> {
+        let filter = HostFilter { heard: true, ..HostFilter::default() };
+        self.views(self.store.hosts_page(filter, after, count).await?).await
+    }
+
+    async fn views(&self, rows: Vec<HostRow>) -> Result<Vec<HostView>, HostsError> {
+        let hosts = rows.iter().map(|row| row.id).collect();
+        let mut live = self.ask(|reply| Command::LiveOf { hosts, reply }).await?;
         let views = rows.into_iter().filter_map(|row| {
             let live = live.remove(&row.id)?;
             Some(view(row, live))

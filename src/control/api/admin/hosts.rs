@@ -13,7 +13,7 @@ use crate::{
         input::Input,
         page,
         reply::{ApiError, Reply, Success, success},
-        xrpc::{find_host, host_address, host_not_found},
+        xrpc::{host_address, host_not_found},
     },
     hosts::Caller,
     store::{HostPatch, HostStatus},
@@ -231,9 +231,10 @@ pub(super) async fn kill_upstream(
     State(shared): State<Shared>,
     Input(input): Input<KillInput>,
 ) -> Reply<Success> {
-    let host = find_host(&shared, &input.host).await?;
-    let hostname = &host.row.hostname;
-    if !host.live.connected {
+    let address = host_address(&input.host)?;
+    let hostname = &address.hostname;
+    let found = shared.hosts.find(hostname).await?;
+    if !found.is_some_and(|host| host.live.connected) {
         return Err(ApiError::bad_request(
             "HostNotConnected",
             format!("there is no connection to {hostname}"),

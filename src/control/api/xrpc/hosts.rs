@@ -2,6 +2,7 @@
 
 use axum::{Json, extract::State};
 use http::StatusCode;
+use ports::HostId;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -15,7 +16,6 @@ use crate::{
     },
     dial::HostAddress,
     hosts::{Caller, CrawlRefusal, HostView, HostsError},
-    store::HostStatus,
 };
 
 impl From<HostsError> for ApiError {
@@ -134,15 +134,10 @@ pub(super) async fn list_hosts(
 ) -> Reply<ListHostsReply> {
     let size = page::size("limit", input.limit, 200, 1000)?;
     let after = page::after(List::Hosts, input.cursor.as_deref())?;
-    let mut hosts = shared.hosts.list().await?;
-    hosts.retain(|host| u64::from(host.row.id.0) > after && !is_refused_unseen(host));
+    let after = HostId(u32::try_from(after).unwrap_or(u32::MAX));
+    let mut hosts = shared.hosts.page(after, size + 1).await?;
     let cursor = page::cut(&mut hosts, size, List::Hosts, |host| u64::from(host.row.id.0));
     Ok(Json(ListHostsReply { cursor, hosts: hosts.iter().map(Host::new).collect() }))
-}
-
-/// A host that was blocked before anything came from it: nobody's business.
-fn is_refused_unseen(host: &HostView) -> bool {
-    host.live.cursor.is_none() && host.live.status == HostStatus::Banned
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -160,19 +155,14 @@ pub(super) async fn get_host_status(
     State(shared): State<Shared>,
     Input(input): Input<HostStatusInput>,
 ) -> Reply<Host> {
-    let host = find_host(&shared, &input.hostname).await?;
+    let address = host_address(&input.hostname)?;
+    let found = shared.hosts.find(&address.hostname).await?;
+    let host = found.ok_or_else(|| host_not_found(&address.hostname))?;
     Ok(Json(Host::new(&host)))
 }
 
 pub(crate) fn host_address(text: &str) -> Result<HostAddress, ApiError> {
     HostAddress::parse(text).map_err(|error| ApiError::invalid(error.to_string()))
-}
-
-/// The host with this name in whatever spelling.
-pub(crate) async fn find_host(shared: &Shared, text: &str) -> Result<HostView, ApiError> {
-    let address = host_address(text)?;
-    let found = shared.hosts.find(&address.hostname).await?;
-    found.ok_or_else(|| host_not_found(&address.hostname))
 }
 
 pub(crate) fn host_not_found(hostname: &str) -> ApiError {

@@ -14,7 +14,7 @@ use protocol::syntax::did;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub(crate) use self::{
-    hosts::{find_host, host_address, host_not_found},
+    hosts::{host_address, host_not_found},
     repos::{commit_cid, rev_text},
 };
 use super::{Shared, reply::ApiError};
