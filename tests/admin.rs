@@ -69,6 +69,17 @@ fn a_host_in_the_list_shows_what_it_sent() {
 }
 
 #[test]
+fn who_verifies_signatures_is_told() {
+    let plc = FakePlc::start();
+    let relay = Relay::start(&plc, &["--signatures", "library"]);
+    let told = relay.admin("GET", "/admin/signatures", "").json();
+    assert_eq!(told["in_use"], "library (as chosen)");
+    assert_eq!((&told["batches"], &told["differences"]), (&json!(0), &json!(0)));
+    assert_eq!((&told["alarm"], &told["first_difference"]), (&json!(false), &json!(null)));
+    assert_eq!(relay.admin("GET", "/admin/stats", "").json()["signature_alarm"], false);
+}
+
+#[test]
 fn requests_to_crawl_what_is_no_host_are_refused() {
     let relay = Relay::start(&FakePlc::start(), &[]);
     let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();

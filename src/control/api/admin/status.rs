@@ -37,7 +37,7 @@ pub(super) struct Stats {
     events_parked: u64,
     consumers: u64,
     hosts: HostCount,
-    /// Whether lanes and library have differed on a signature.
+    /// Whether lanes and library have differed on a signature, or the lanes failed their self-test.
     signature_alarm: bool,
 }
 
@@ -81,7 +81,7 @@ async fn collect(shared: &Shared) -> Reply<Stats> {
             throttled: of(HostStatus::Throttled),
             banned: of(HostStatus::Banned),
         },
-        signature_alarm: ecdsa::status().differences > 0,
+        signature_alarm: Signatures::of(&ecdsa::status()).alarm,
     }))
 }
 
@@ -124,24 +124,29 @@ pub(super) struct Signatures {
     first_difference: Option<String>,
 }
 
+impl Signatures {
+    fn of(status: &ecdsa::Status) -> Self {
+        let failed =
+            matches!(status.in_use, ecdsa::InUse::LibrarySelfTest | ecdsa::InUse::LibraryAlarm);
+        Self {
+            in_use: status.in_use.to_string(),
+            batches: status.groups,
+            audits: status.audits,
+            recomputed: status.recomputed,
+            differences: status.differences,
+            alarm: failed || status.differences > 0,
+            first_difference: status.first_difference.as_ref().map(ToString::to_string),
+        }
+    }
+}
+
 /// How signatures are verified, and whether the two ways have ever differed.
 #[utoipa::path(
     get, path = "/admin/signatures", tag = "admin: status",
     responses((status = 200, body = Signatures))
 )]
 pub(super) async fn signatures() -> Reply<Signatures> {
-    let status = ecdsa::status();
-    let failed =
-        matches!(status.in_use, ecdsa::InUse::LibrarySelfTest | ecdsa::InUse::LibraryAlarm);
-    Ok(Json(Signatures {
-        in_use: status.in_use.to_string(),
-        batches: status.groups,
-        audits: status.audits,
-        recomputed: status.recomputed,
-        differences: status.differences,
-        alarm: failed || status.differences > 0,
-        first_difference: status.first_difference.map(|difference| difference.to_string()),
-    }))
+    Ok(Json(Signatures::of(&ecdsa::status())))
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -191,4 +196,36 @@ pub(super) async fn log(State(shared): State<Shared>) -> Reply<LogStatus> {
         events_erased: health.stats.events_erased,
         erasures_pending: health.stats.erasures_pending,
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use ecdsa::{Curve, Difference, InUse, Status, sign::SigningKey};
+
+    use super::*;
+
+    fn status(in_use: InUse, first_difference: Option<Difference>) -> Status {
+        let differences = u64::from(first_difference.is_some());
+        Status { in_use, groups: 2048, audits: 2, differences, first_difference, recomputed: 7 }
+    }
+
+    #[test]
+    fn a_difference_is_an_alarm_and_can_be_repeated_from_what_is_told() {
+        let key = SigningKey::from_seed(Curve::P256, b"alarm").verifying_key();
+        let difference = Difference { key, digest: [0xab; 32], signature: [0xcd; 64], lanes: true };
+        let told = Signatures::of(&status(InUse::LibraryAlarm, Some(difference)));
+        assert!(told.alarm && told.in_use.starts_with("library"));
+        assert_eq!((told.batches, told.audits, told.recomputed, told.differences), (2048, 2, 7, 1));
+        let text = told.first_difference.unwrap();
+        assert!(text.contains(&"ab".repeat(32)) && text.contains(&"cd".repeat(64)), "{text}");
+    }
+
+    #[test]
+    fn lanes_that_fail_their_self_test_are_an_alarm_and_a_choice_is_none() {
+        assert!(Signatures::of(&status(InUse::LibrarySelfTest, None)).alarm);
+        for in_use in [InUse::Lanes, InUse::LibraryChosen, InUse::LibraryNoLanes] {
+            let told = Signatures::of(&status(in_use, None));
+            assert!(!told.alarm && told.first_difference.is_none(), "{in_use}");
+        }
+    }
 }
