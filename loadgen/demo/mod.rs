@@ -1,6 +1,7 @@
 //! `loadgen demo` and `loadgen run`: the simulated network around a relay, phase by phase, and a
 //! verdict at the end.
 
+mod bounds;
 mod phase;
 mod relay;
 mod replay;
@@ -18,6 +19,7 @@ use crate::driver::{self, DriverChoice, DriverError, DriverHandle};
 use crate::network::Network;
 use crate::procfs;
 
+use bounds::Bounds;
 use phase::{PhasePlan, PhaseResult};
 use relay::{Relay, wait_until};
 use replay::Manner;
@@ -172,6 +174,7 @@ pub fn run(options: &Options) -> Result<bool, DemoError> {
             break;
         }
     }
+    let bounds = measure_bounds(&stage);
     let replayed = measure_replay(&stage);
     let idle = measure_idle(&stage);
     let signature = match plan.iter().find(|plan| plan.name == "full speed") {
@@ -186,6 +189,7 @@ pub fn run(options: &Options) -> Result<bool, DemoError> {
         corpus: corpus.summary(),
         generate_seconds,
         driver: stage.driver.kind,
+        bounds,
         replayed,
         relay_idle_percent: idle,
         signature,
@@ -247,6 +251,18 @@ fn join_consumers(stage: &mut Stage<'_>, count: u32) -> Result<(), DemoError> {
     }
     let all = || stage.others.iter().all(|other| other.connected.load(Ordering::Acquire));
     if wait_until(stage.options.patience, all) { Ok(()) } else { Err(DemoError::Consumer) }
+}
+
+/// The machine's bounds for replays, if any are measured.
+fn measure_bounds(stage: &Stage<'_>) -> Option<Bounds> {
+    if stage.options.readers == 0 {
+        return None;
+    }
+    let bounds = bounds::measure()
+        .inspect_err(|error| tracing::error!("the bounds of a replay: {error}"))
+        .ok()?;
+    stage.say(&report::bounds_text(&bounds, stage.network.corpus.summary().mean_frame_bytes));
+    Some(bounds)
 }
 
 /// Replays of the whole log by one reader and by all of them, with nothing else going on.

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::json;
 
+use super::bounds::Bounds;
 use super::phase::{PhaseResult, Tick};
 use super::replay::Replayed;
 use crate::corpus::CorpusSummary;
@@ -33,6 +34,7 @@ pub(super) struct Summary {
     pub(super) generate_seconds: f64,
     pub(super) driver: DriverKind,
     pub(super) phases: Vec<PhaseResult>,
+    pub(super) bounds: Option<Bounds>,
     pub(super) replayed: Vec<Replayed>,
     pub(super) relay_idle_percent: Option<f64>,
     pub(super) signature: SignatureCost,
@@ -92,6 +94,7 @@ impl Summary {
             "relayOverSignature": self.ratios().map(|(alone, _)| alone),
             "relayOverSignatureAllCores": self.ratios().map(|(_, busy)| busy),
             "microsPerFurtherDelivery": self.micros_per_delivery(),
+            "bounds": self.bounds,
             "replayed": self.replayed,
             "relayIdlePercent": self.relay_idle_percent,
             "relayResidentBytes": self.resident_bytes,
@@ -202,6 +205,22 @@ pub(super) fn replayed_text(replayed: &Replayed) -> String {
         let _ = write!(text, "; {} FAILED", replayed.failed);
     }
     text
+}
+
+/// What one core can copy in a second, also as events.
+pub(super) fn bounds_text(bounds: &Bounds, mean_frame_bytes: f64) -> String {
+    let each = |bytes_per_second: f64| {
+        let events = bytes_per_second / mean_frame_bytes;
+        format!("{:.1} GB/s = {:.2} µs an event", bytes_per_second / 1e9, 1e6 / events)
+    };
+    format!(
+        "bounds of one core: memcpy {}, read {}, send {},\n        read and send {}, sendfile {}",
+        each(bounds.memcpy),
+        each(bounds.read),
+        each(bounds.send),
+        each(bounds.read_and_send),
+        each(bounds.sendfile),
+    )
 }
 
 pub(super) fn summary_text(summary: &Summary) -> String {
