@@ -56,6 +56,8 @@ impl LogTail for MadeUp {
         LogBounds { oldest: Some(RelaySeq(1)), newest, synced: newest, bytes: 0 }
     }
 
+    fn release(&mut self, _: RelaySeq) {}
+
     fn read_after(
         &mut self,
         after: RelaySeq,

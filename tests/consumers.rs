@@ -10,6 +10,7 @@ use harness::{
     http,
     raw::{Got, RawConsumer, SUBSCRIBE},
 };
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 #[test]
 fn who_does_not_read_holds_up_nobody_and_loses_nothing() {
@@ -76,6 +77,47 @@ fn many_consumers_come_and_go() {
     drop(lasting);
     harness::eventually("the relay to see that all have gone", || {
         (relay.metric("relayered_consumer_connections_count", "") == 0.0).then_some(())
+    });
+}
+
+#[test]
+fn thousands_of_idle_consumers_cost_little_memory_and_get_what_comes() {
+    const CONSUMERS: usize = 2000;
+    const BYTES_MAX: usize = 32 << 10;
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
+    let corpus = Corpus::load();
+    let (plc, hosts) = corpus.network();
+    let relay = Relay::start(&plc, &[]);
+    relay.add_host(&hosts[0]);
+    let frames = &corpus.hosts[0];
+    let (first, rest) = frames.split_at(20);
+    let lasting = Consumer::connect(relay.api, Some(0));
+    hosts[0].push_all(first.iter().cloned());
+    lasting.wait_for(first.len());
+    let before = relay.resident_bytes();
+    let mut idle: Vec<_> = (0..CONSUMERS)
+        .map(|index| RawConsumer::connect(relay.api, if index % 2 == 0 { "" } else { "?cursor=0" }))
+        .collect();
+    relay.wait_for_metric("relayered_consumer_connections_count", "", (CONSUMERS + 1) as f64);
+    // Whoever replays has everything.
+    for consumer in idle.iter_mut().skip(1).step_by(2) {
+        for expected in lasting.frames() {
+            assert_eq!(consumer.next_answering(), Got::Event(expected));
+        }
+    }
+    let each = relay.resident_bytes().saturating_sub(before) / CONSUMERS;
+    assert!(each < BYTES_MAX, "{each} bytes of memory for each consumer");
+    hosts[0].push_all(rest[..5].iter().cloned());
+    let all = lasting.wait_for(first.len() + 5);
+    for consumer in &mut idle {
+        for expected in &all[first.len()..] {
+            assert_eq!(consumer.next_answering(), Got::Event(expected.clone()));
+        }
+    }
+    drop((idle, lasting));
+    harness::eventually("the relay to see that all have gone", || {
+        (relay.metric("relayered_consumer_connections_count", "") < 1.0).then_some(())
     });
 }
 

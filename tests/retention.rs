@@ -4,6 +4,8 @@
 
 mod harness;
 
+use std::{thread, time::Duration};
+
 use harness::{
     Consumer, Relay, consumer,
     raw::{Got, RawConsumer},
@@ -47,7 +49,7 @@ fn outdated(relay: &Relay, newest: u64) -> Vec<Vec<u8>> {
 #[test]
 fn a_limit_of_bytes_holds_at_once_and_moves_readers_on() {
     for driver in ["auto", "epoll"] {
-        let stage = Stage::new(&[&SMALL[..], &["--driver", driver]].concat());
+        let mut stage = Stage::new(&[&SMALL[..], &["--driver", driver]].concat());
         let quick = Consumer::connect(stage.relay.api, Some(0));
         let end = stage.longest();
         stage.push(0..end / 2);
@@ -72,8 +74,13 @@ fn a_limit_of_bytes_holds_at_once_and_moves_readers_on() {
         assert!(half.starts_with(&before) && half.ends_with(&after), "driver {driver}");
         assert!(before.len() + after.len() < half.len());
         assert!(outdated(&stage.relay, newest) == after);
-        // It holds until it is taken back.
+        // It holds after a kill, too, and until it is taken back. What had left the log had been taken
+        // note of: hosts that send it again are not believed.
         drop(quick);
+        stage.relay.kill();
+        stage.relay.launch();
+        let settings = stage.relay.admin("GET", "/admin/settings", "").json();
+        assert_eq!(settings["replay_bytes"], NARROW_BYTES);
         set(&stage.relay, &json!({ "replay_bytes": 0 }));
         stage.push(end / 2..end);
         let oldest = Consumer::connect(stage.relay.api, Some(seq(&after[0]) - 1));
@@ -81,6 +88,70 @@ fn a_limit_of_bytes_holds_at_once_and_moves_readers_on() {
         let all = oldest.wait_for(after.len() + rest);
         assert!(all.starts_with(&after), "driver {driver}");
         stage.corpus.assert_complete(&[&half[..], &all[after.len()..]].concat());
+    }
+}
+
+/// Reads to the newest event at some speed: what came before the word that a place was gone, and what
+/// behind it.
+fn read_on(
+    mut consumer: RawConsumer,
+    (bytes, pause): (usize, u64),
+    newest: u64,
+) -> [Vec<Vec<u8>>; 2] {
+    let mut parts = [Vec::new(), Vec::new()];
+    let mut part = 0;
+    loop {
+        while let Some(got) = consumer.take_read() {
+            match got {
+                Got::Event(frame) if seq(&frame) == newest => {
+                    parts[part].push(frame);
+                    return parts;
+                }
+                Got::Event(frame) => parts[part].push(frame),
+                Got::Info(name) if name == "OutdatedCursor" && part == 0 => part = 1,
+                other => panic!("{other:?} at {bytes} bytes a read"),
+            }
+        }
+        assert!(consumer.read_some(bytes), "the end of the stream at {bytes} bytes a read");
+        if pause > 0 {
+            thread::park_timeout(Duration::from_millis(pause));
+        }
+    }
+}
+
+#[test]
+fn readers_of_all_speeds_are_moved_on_once_when_the_window_is_narrowed() {
+    /// Bytes a read, and the pause between two reads.
+    const SPEEDS: [(usize, u64); 5] =
+        [(1 << 18, 0), (1 << 16, 2), (4096, 0), (50_000, 20), (997, 0)];
+    let stage = Stage::new(&SMALL);
+    let quick = Consumer::connect(stage.relay.api, Some(0));
+    let end = stage.longest();
+    stage.push(0..end / 2);
+    let half = quick.wait_for(stage.count(end / 2));
+    let newest = seq(&half[half.len() - 1]) + (stage.corpus.event_count() - half.len()) as u64;
+    let read = |cursor, speed| {
+        let mut consumer = RawConsumer::connect(stage.relay.api, &format!("?cursor={cursor}"));
+        // It has its place.
+        assert!(consumer.read_some(1));
+        (cursor, speed, thread::spawn(move || read_on(consumer, speed, newest)))
+    };
+    let middle = seq(&half[half.len() / 2]);
+    let readers: Vec<_> =
+        SPEEDS.into_iter().flat_map(|speed| [read(0, speed), read(middle, speed)]).collect();
+    // Narrow, and wide again before more comes.
+    set(&stage.relay, &json!({ "replay_bytes": NARROW_BYTES }));
+    stage.relay.wait_for_retention(NARROW_BYTES);
+    set(&stage.relay, &json!({ "replay_bytes": 0 }));
+    stage.push(end / 2..end);
+    let all = quick.wait_for(stage.corpus.event_count());
+    stage.corpus.assert_complete(&all);
+    for (cursor, speed, reader) in readers {
+        let [before, after] = reader.join().unwrap();
+        let wanted: Vec<_> = all.iter().filter(|frame| seq(frame) > cursor).cloned().collect();
+        assert!(wanted.starts_with(&before) && wanted.ends_with(&after), "{speed:?} from {cursor}");
+        let told = before.last() != all.last();
+        assert!(told || before.len() == wanted.len(), "{speed:?} from {cursor}: not told of a gap");
     }
 }
 

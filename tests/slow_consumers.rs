@@ -94,6 +94,38 @@ fn readers_of_all_speeds_get_everything() {
 }
 
 #[test]
+fn a_window_smaller_than_an_event_gets_everything_and_holds_up_nobody() {
+    /// The kernel makes it the least that it allows: some two thousand bytes.
+    const WINDOW_BYTES: usize = 1;
+    for driver in ["auto", "epoll"] {
+        let small = ["--log-memory", "2MiB", "--log-segment-bytes", "1MiB", "--driver", driver];
+        let stage = Stage::new(&small);
+        let quick = Consumer::connect(stage.relay.api, Some(0));
+        push(&stage, 0, 50);
+        let half = quick.wait_for(count(&stage, 50));
+        let near = consumer::event(&half[half.len() - 20]).seq;
+        let tiny =
+            |query: &str| RawConsumer::connect_with_window(stage.relay.api, query, WINDOW_BYTES);
+        let mut live = tiny("");
+        live.send(0x89, b"live?");
+        assert_eq!(live.next(), Got::Pong(b"live?".into()));
+        let behind = [(tiny("?cursor=0"), 0), (tiny(&format!("?cursor={near}")), half.len() - 19)];
+        push(&stage, 50, 100);
+        let all = quick.wait_for(stage.corpus.event_count());
+        stage.corpus.assert_complete(&all);
+        for (mut consumer, from) in behind.into_iter().chain([(live, half.len())]) {
+            for expected in &all[from..from + 60] {
+                let got = consumer.next_answering();
+                assert!(
+                    got == Got::Event(expected.clone()),
+                    "driver {driver}, from {from}: {got:?}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
 fn who_takes_nothing_is_told_so_even_if_it_reads_much_later() {
     for driver in ["auto", "epoll"] {
         let stage = Stage::new(&["--consumer-stall-time", "1s", "--driver", driver]);

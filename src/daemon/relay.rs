@@ -166,6 +166,7 @@ fn start_engine(config: &Config, store: &Store, bell: &Arc<Doorbell>) -> Result<
     engine.log.replay_window = config.replay_window;
     engine.log.replay_bytes = config.replay_bytes;
     engine.log.initial_seq = config.initial_seq;
+    engine.log.followed = true;
     if let Some(bytes) = config.log_memory_bytes {
         let chunks = bytes / engine.log.chunk_bytes as u64;
         engine.log.chunks_in_memory = usize::try_from(chunks).unwrap_or(usize::MAX).max(2);

@@ -51,6 +51,10 @@ pub trait LogTail: Send {
 
     /// The DID in the frame of a record (reads the frame).
     fn did_of(&mut self, seq: RelaySeq) -> io::Result<String>;
+
+    /// Records up to this one are needed no more, even after a power loss. Those above it stay in the
+    /// log, whatever its window.
+    fn release(&mut self, through: RelaySeq);
 }
 
 /// How much of the log is kept: what is older, or beyond the bytes, goes in whole segments.

@@ -47,8 +47,16 @@ impl RawConsumer {
     /// # Panics
     /// If the relay refuses.
     pub fn connect(api: SocketAddr, query: &str) -> Self {
+        Self::connect_with_window(api, query, 64 << 10)
+    }
+
+    /// As [`Self::connect`]; the relay may send so many bytes beyond what was read.
+    ///
+    /// # Panics
+    /// If the relay refuses.
+    pub fn connect_with_window(api: SocketAddr, query: &str, bytes: usize) -> Self {
         let socket = Socket::new(Domain::for_address(api), Type::STREAM, None).unwrap();
-        socket.set_recv_buffer_size(64 << 10).unwrap();
+        socket.set_recv_buffer_size(bytes).unwrap();
         socket.connect(&api.into()).unwrap();
         let mut stream = TcpStream::from(socket);
         stream.set_read_timeout(Some(patience())).unwrap();

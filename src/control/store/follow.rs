@@ -10,7 +10,7 @@ use ports::{HostId, HostSeq, LogRecord, LogTail, RelaySeq};
 use super::{
     Database, Recovery, StoreError,
     fold::Fold,
-    sql::{Durability, Row, Type, Value, values},
+    sql::{Durability, Row, Sql, Type, Value, values},
 };
 
 /// Records folded into one transaction at most.
@@ -19,6 +19,10 @@ const BATCH: usize = 8192;
 const SLICE_MIN: usize = 512;
 /// While the relay runs, a transaction is to take about so long: those who ask wait meanwhile.
 const SLICE_TIME: Duration = Duration::from_millis(40);
+
+/// So long, and twice as long at most, the log keeps events for the sake of hosts whose cursors are not
+/// stored yet: a host that is gone for good must not fill the disk.
+const HOLD_TIME: Duration = Duration::from_mins(5);
 
 /// How far the relay is with a host, as stored.
 #[derive(Clone, Copy)]
@@ -45,6 +49,26 @@ pub(super) struct Follower {
     slice: usize,
     behind: bool,
     started: bool,
+    /// The log need not hold records up to this one for us.
+    released: RelaySeq,
+    hold: Hold,
+}
+
+/// Where the rows were some time ago.
+struct Hold {
+    /// At `since`, and so much earlier.
+    seqs: [RelaySeq; 2],
+    since: Instant,
+}
+
+impl Hold {
+    /// Events up to this one have been held for long enough, where the rows are as of `log_seq`.
+    fn over(&mut self, log_seq: RelaySeq) -> RelaySeq {
+        if self.since.elapsed() >= HOLD_TIME {
+            *self = Self { seqs: [log_seq, self.seqs[0]], since: Instant::now() };
+        }
+        self.seqs[1]
+    }
 }
 
 impl Follower {
@@ -118,6 +142,20 @@ impl Follower {
         let oldest = self.emitted.values().flat_map(BTreeMap::values).min();
         oldest.map_or(self.log_seq, |seq| RelaySeq(seq.0 - 1).min(self.log_seq))
     }
+
+    /// Records up to this one are needed no more once all that was stored is on disk.
+    fn releasable(&mut self) -> Option<RelaySeq> {
+        let through = self.floor().max(self.hold.over(self.log_seq));
+        (self.started && through > self.released).then_some(through)
+    }
+
+    /// All that was stored is on disk: the log need hold only what is behind that.
+    pub(super) fn handle_stored(&mut self) {
+        if let Some(through) = self.releasable() {
+            self.released = through;
+            self.tail.release(through);
+        }
+    }
 }
 
 impl Database {
@@ -149,6 +187,8 @@ impl Database {
             slice: SLICE_MIN,
             behind: false,
             started: false,
+            released: RelaySeq(0),
+            hold: Hold { seqs: [RelaySeq(0); 2], since: Instant::now() },
         });
     }
 
@@ -175,6 +215,7 @@ impl Database {
         follower.started = true;
         let records = self.follow_to_end()?;
         self.place_new_hosts()?;
+        self.release()?;
         let follower = self.follower.as_ref().ok_or(StoreError::Closed)?;
         let emitted = follower
             .emitted
@@ -231,6 +272,21 @@ impl Database {
         if let Some(follower) = self.follower.as_mut().filter(|_| count == size && size > 0) {
             follower.pace(count, began.elapsed());
         }
+        if count == 0 { self.release() } else { Ok(()) }
+    }
+
+    /// Has the place in the log on disk, and with it all that was stored before, so that the log need
+    /// not hold it any more.
+    fn release(&mut self) -> Result<(), StoreError> {
+        let Some(follower) = &mut self.follower else { return Ok(()) };
+        if follower.releasable().is_none() {
+            return Ok(());
+        }
+        let marks = marks(follower);
+        self.sql.transaction(Durability::Disk, |sql| store_marks(sql, &marks))?;
+        if let Some(follower) = &mut self.follower {
+            follower.handle_stored();
+        }
         Ok(())
     }
 
@@ -263,14 +319,14 @@ impl Database {
             follower.records = records;
             return Ok(0);
         };
-        warn_of_gap(follower);
+        warn_of_gap(follower, &records);
         let places = self.host_places_of(&records)?;
         let before = follower.log_seq;
         follower.log_seq = last;
         for record in &records {
             follower.note_emitted(record, &places);
         }
-        let marks = [("log_seq", last), ("emitted_floor", follower.floor())];
+        let marks = marks(follower);
         let done = self.store_batch(follower.tail.as_mut(), &records, &marks);
         if let Err(error) = done {
             follower.log_seq = before;
@@ -288,19 +344,13 @@ impl Database {
         &mut self,
         tail: &mut dyn LogTail,
         records: &[LogRecord],
-        marks: &[(&str, RelaySeq)],
+        marks: &Marks,
     ) -> Result<(), StoreError> {
         let mut fold = Fold::new(records);
         self.resolve(&mut fold, tail)?;
-        let marks: Vec<Vec<Value>> =
-            marks.iter().map(|(name, seq)| values![*name, seq.0].into()).collect();
         self.sql.transaction(Durability::Log, |sql| {
             fold.store(sql)?;
-            sql.execute_rows(
-                "UPDATE meta SET value = r.value FROM {rows} WHERE meta.name = r.name",
-                &[("name", Type::Text), ("value", Type::Int)],
-                &marks,
-            )
+            store_marks(sql, marks)
         })?;
         Ok(())
     }
@@ -328,12 +378,30 @@ fn host_place(row: &Row) -> Result<(HostId, HostPlace), StoreError> {
     Ok((HostId(row.get(0)?), place))
 }
 
-/// The log keeps events for a window of time: a database that was away for longer has lost some.
-fn warn_of_gap(follower: &Follower) {
-    let oldest = follower.tail.bounds().oldest;
-    if let Some(oldest) = oldest.filter(|oldest| oldest.0 > follower.log_seq.0 + 1)
-        && follower.log_seq.0 > 0
-    {
+type Marks = [(&'static str, RelaySeq); 2];
+
+/// The follower's place, as it is stored.
+fn marks(follower: &Follower) -> Marks {
+    [("log_seq", follower.log_seq), ("emitted_floor", follower.floor())]
+}
+
+fn store_marks(sql: &mut Sql, marks: &Marks) -> Result<(), StoreError> {
+    let rows: Vec<Vec<Value>> =
+        marks.iter().map(|(name, seq)| values![*name, seq.0].into()).collect();
+    sql.execute_rows(
+        "UPDATE meta SET value = r.value FROM {rows} WHERE meta.name = r.name",
+        &[("name", Type::Text), ("value", Type::Int)],
+        &rows,
+    )?;
+    Ok(())
+}
+
+/// The log holds what the rows do not have, but a database that is put back from an old backup may be
+/// further behind.
+fn warn_of_gap(follower: &Follower, records: &[LogRecord]) {
+    let Some(oldest) = follower.tail.bounds().oldest else { return };
+    let behind = follower.log_seq.0 > 0 && oldest.0 > follower.log_seq.0 + 1;
+    if behind && records.first().is_some_and(|first| first.seq >= oldest) {
         tracing::warn!(
             database = follower.log_seq.0,
             oldest = oldest.0,

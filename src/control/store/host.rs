@@ -156,6 +156,9 @@ impl Database {
                     follower.handle_cursor(host.host, cursor, host.log_floor);
                 }
             }
+            if !rows.is_empty() {
+                follower.handle_stored();
+            }
         }
         Ok(())
     }

@@ -111,7 +111,7 @@ impl Shared {
         // moved on once.
         self.readable_from.fetch_max(last.end_pos(self.head.pos()).0, Ordering::AcqRel);
         for segment in expired {
-            if segment.first_seq.0 >= self.removable_below.load(Ordering::Acquire) {
+            if !self.may_remove(&segment) {
                 return;
             }
             if let Err(error) = self.remove_files(&segment) {
@@ -125,6 +125,12 @@ impl Shared {
             });
             self.counters.segments_removed.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    fn may_remove(&self, segment: &Segment) -> bool {
+        let released = self.released.load(Ordering::Acquire);
+        segment.first_seq.0 < self.removable_below.load(Ordering::Acquire)
+            && segment.end_seq(self.head.load().0).0 <= released.saturating_add(1)
     }
 
     /// In this order, and each for certain before the next segment: what a crash leaves over is
@@ -153,5 +159,47 @@ impl Shared {
             must_go && !segment.is_open()
         });
         expired.cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ports::LogTail;
+    use tempfile::tempdir;
+
+    use super::*;
+    use crate::log::{
+        Locate, LogConfig, LogPos, LogReader, Slice,
+        tests::{append, config, open_quiet},
+    };
+
+    #[test]
+    fn what_was_not_released_stays_but_is_not_served() {
+        let dir = tempdir().unwrap();
+        let window = Duration::from_secs(100);
+        let config = LogConfig { replay_window: window, followed: true, ..config(dir.path()) };
+        let mut writer = open_quiet(config).unwrap();
+        let mut reader = writer.reader();
+        append(&mut writer, 200, 900);
+        reader.shared.sync_to_head().unwrap();
+        let before = reader.shared.segments.load().len();
+        let oldest = |reader: &LogReader| reader.shared.segments.load()[0].first_seq.0;
+        reader.shared.remove_old(500_000_000);
+        assert_eq!(reader.shared.segments.load().len(), before);
+        assert!(matches!(reader.locate(3).unwrap(), Locate::Outdated(_)));
+        assert!(matches!(reader.view().slice(LogPos(0)), Slice::Gone));
+        let mut records = Vec::new();
+        reader.read_after(RelaySeq(0), 10, &mut records).unwrap();
+        assert_eq!(records.len(), 10);
+        for released in [1, 100, 150] {
+            reader.release(RelaySeq(released));
+            reader.shared.remove_old(500_000_000);
+            let oldest = oldest(&reader);
+            assert!(oldest <= released + 1 && oldest + 20 > released, "{oldest}, {released}");
+        }
+        reader.release(RelaySeq(200));
+        reader.shared.remove_old(500_000_000);
+        assert_eq!(reader.shared.segments.load().len(), 1, "the open one");
+        writer.close().unwrap();
     }
 }

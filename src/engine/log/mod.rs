@@ -76,6 +76,8 @@ pub struct LogConfig {
     pub replay_bytes: Option<u64>,
     /// No number below this is given out.
     pub initial_seq: u64,
+    /// Segments stay, whatever the window, until who follows the log has released their events.
+    pub followed: bool,
     /// How many numbers are reserved ahead; an unclean stop skips at most so many.
     pub lease_size: u64,
 }
@@ -92,6 +94,7 @@ impl LogConfig {
             replay_window: Duration::from_hours(72),
             replay_bytes: None,
             initial_seq: 1,
+            followed: false,
             // Renewed at half, so a disk may take long to say that it has the next one.
             lease_size: 400_000,
         }

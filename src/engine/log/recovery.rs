@@ -75,6 +75,7 @@ pub(super) fn open(
         window_bytes: config.replay_bytes,
         erasures,
         readable_from,
+        followed: config.followed,
     };
     let shared = Arc::new(Shared::new(storage, dir.clone(), start));
     if let Err(error) = written {

@@ -41,6 +41,8 @@ pub(super) struct Shared {
     pub(super) lease_wanted: AtomicBool,
     /// Segments that start below this may be removed: the lease on disk does not insist on them.
     pub(super) removable_below: AtomicU64,
+    /// Segments with events above this may not be removed: whoever follows the log needs them.
+    pub(super) released: AtomicU64,
     /// The last segment was closed for its age: the lease is to insist on it no longer.
     pub(super) release_wanted: AtomicBool,
     /// Files for the next segment, made ahead.
@@ -100,6 +102,7 @@ pub(super) struct Start {
     pub(super) window_bytes: Option<u64>,
     pub(super) erasures: Erasures,
     pub(super) readable_from: LogPos,
+    pub(super) followed: bool,
 }
 
 impl Shared {
@@ -117,6 +120,7 @@ impl Shared {
             lease_size: start.lease_size,
             lease_wanted: AtomicBool::new(false),
             removable_below: AtomicU64::new(start.lease.insists_from().0),
+            released: AtomicU64::new(if start.followed { 0 } else { u64::MAX }),
             release_wanted: AtomicBool::new(false),
             spare: Mutex::default(),
             readable_from: AtomicU64::new(start.readable_from.0),

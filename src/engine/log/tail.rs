@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, ErrorKind},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
 };
 
 use ports::{LogBounds, LogRecord, LogTail, RelaySeq};
@@ -54,6 +54,11 @@ impl LogTail for LogReader {
                 io::Error::new(ErrorKind::NotFound, format!("no event with seq {seq}"))
             })?;
         read_did(segment, seq)
+    }
+
+    fn release(&mut self, through: RelaySeq) {
+        self.shared.released.fetch_max(through.0, Ordering::Release);
+        self.shared.keeper_bell.ring();
     }
 }
 

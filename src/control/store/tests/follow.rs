@@ -292,7 +292,7 @@ async fn numbers_left_out_by_an_unclean_stop_are_not_waited_for() {
         let store = fresh.open();
         let host = store.insert_host(new_host("a.example")).await.unwrap().id;
         store.create_account("did:plc:a", host).await.unwrap();
-        let log = FakeLog(Arc::default(), 5000);
+        let log = FakeLog(Arc::default(), 5000, Arc::default());
         store.follow(Box::new(log)).await.unwrap();
         let found = store.account_as_of("did:plc:a", RelaySeq(5000)).await.unwrap();
         assert_eq!(found.state.unwrap().host, host);
@@ -316,6 +316,33 @@ async fn a_numbering_that_a_host_gave_up_is_forgotten() {
         let store = fresh.open();
         let recovery = store.follow(Box::new(log)).await.unwrap();
         assert_eq!(recovery.emitted, HashMap::from([(host, vec![HostSeq(3)])]));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_log_holds_what_a_restart_would_need() {
+    on_both(async |fresh| {
+        let (store, log) = (fresh.open(), FakeLog::default());
+        let released = || log.2.load(Ordering::Relaxed);
+        let host = store.insert_host(new_host("a.example")).await.unwrap().id;
+        let account = store.create_account("did:plc:a", host).await.unwrap();
+        log.append(account.id.0, "did:plc:a", host.0, 10, Some(10));
+        log.append(account.id.0, "did:plc:a", host.0, 20, Some(20));
+        log.append(account.id.0, "did:plc:a", host.0, 30, Some(30));
+        // The rows have all of it, but only the log tells that the host's events are done with.
+        store.follow(Box::new(log.clone())).await.unwrap();
+        assert_eq!(released(), 0);
+        store.save_progress(vec![progress(host, 20)]).await.unwrap();
+        assert_eq!(released(), 2);
+        store.save_progress(vec![progress(host, 30)]).await.unwrap();
+        assert_eq!(released(), 3);
+        // An event of the relay's own has no cursor: it is let go once the rows have it on disk.
+        log.append(account.id.0, "did:plc:a", 0, 0, None);
+        store.call(Database::follow_slice).await.unwrap();
+        assert_eq!(released(), 3);
+        store.call(Database::follow_slice).await.unwrap();
+        assert_eq!(released(), 4);
     })
     .await;
 }

@@ -10,7 +10,7 @@ use std::{
     io,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
 };
 
@@ -94,10 +94,11 @@ pub(super) async fn on_both(test: impl AsyncFn(&Fresh)) {
     }
 }
 
-/// A log in memory, which tests append to while the store follows it; and a number up to which it
-/// counts as synced at least, as after an unclean stop, which leaves numbers out.
+/// A log in memory, which tests append to while the store follows it; a number up to which it counts as
+/// synced at least, as after an unclean stop, which leaves numbers out; and one up to which it was
+/// released.
 #[derive(Clone, Default)]
-struct FakeLog(Arc<Mutex<Vec<(LogRecord, String)>>>, u64);
+struct FakeLog(Arc<Mutex<Vec<(LogRecord, String)>>>, u64, Arc<AtomicU64>);
 
 impl FakeLog {
     fn append(&self, account: u64, did: &str, host: u32, host_seq: u64, rev: Option<u64>) {
@@ -138,6 +139,10 @@ impl LogTail for FakeLog {
         let rest = all.iter().map(|(record, _)| *record).filter(|record| record.seq > after);
         records.extend(rest.take(count));
         Ok(())
+    }
+
+    fn release(&mut self, through: RelaySeq) {
+        self.2.store(through.0, Ordering::Relaxed);
     }
 
     fn did_of(&mut self, seq: RelaySeq) -> io::Result<String> {
