@@ -21,7 +21,7 @@ pub(crate) fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
 
 fn file(content_type: &'static str, body: &'static str) -> impl IntoResponse {
     // A page with an operator's key in it must not be framed, nor run what others send.
-    let policy = "default-src 'self'; frame-ancestors 'none'";
+    let policy = "default-src 'self'; img-src data:; frame-ancestors 'none'";
     ([(header::CONTENT_TYPE, content_type), (header::CONTENT_SECURITY_POLICY, policy)], body)
 }
 
