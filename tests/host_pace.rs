@@ -150,3 +150,33 @@ fn a_host_whose_numbers_begin_again_is_followed_by_revs() {
         assert!(consumer::without_seq(got) == consumer::without_seq(sent));
     }
 }
+
+/// A number out of nowhere, or one that comes again, must not cost the events behind it.
+#[test]
+fn numbers_that_fall_back_on_a_connection_are_followed_and_a_single_one_is_not() {
+    let (plc, pds) = (FakePlc::start(), FakePds::start());
+    let relay = Relay::start(&plc, &[]);
+    let consumer = Consumer::connect(relay.api, None);
+    let mut author = Author::new(22 << 20);
+    author.register(&plc, &pds);
+    relay.add_host(&pds);
+    let mut good = vec![post(&mut author, 10)];
+    pds.push_all(good.clone());
+    let mut stray = author.identity(None);
+    stray["seq"] = 7.into();
+    pds.push(7, json::event("identity", &stray));
+    for seq in [11, (1 << 52) + 1, 12, 13, 14] {
+        good.push(post(&mut author, seq));
+    }
+    pds.push_all(good[1..].iter().cloned());
+    let got = consumer.wait_for(good.len());
+    let sent: Vec<_> = good.iter().map(|(_, frame)| consumer::without_seq(frame)).collect();
+    let got: Vec<_> = got.iter().map(|frame| consumer::without_seq(frame)).collect();
+    assert!(got == sent);
+    eventually("the cursor", || (record(&relay, &pds)["Cursor"] == 14).then_some(()));
+    assert_eq!(pds.cursors().len(), 1);
+    // The next connection begins there, too.
+    pds.cut();
+    pds.wait_for_connection(2);
+    assert_eq!(pds.cursors()[1], Some(14));
+}

@@ -105,6 +105,38 @@ fn a_host_that_numbers_anew_is_taken_up_from_its_beginning_when_asked_to() {
     harness::eventually("the new cursor", || (row(&relay, &pds)["Cursor"] == 2).then_some(()));
 }
 
+/// Its commits are known by their revs, and what it says of accounts by its time.
+#[test]
+fn what_a_host_tells_again_under_new_numbers_does_not_come_twice() {
+    let (plc, pds) = (FakePlc::start(), FakePds::start());
+    let mut alice = author(3, &plc, &pds);
+    let relay = Relay::start(&plc, &[]);
+    let consumer = Consumer::connect(relay.api, None);
+    relay.add_host(&pds);
+    let mut stream = vec![("commit", alice.post())];
+    for (second, active) in [(1, false), (2, true)] {
+        let mut told = alice.account(active, (!active).then_some("deactivated"));
+        told["time"] = json!(format!("2026-01-01T00:00:0{second}.000Z"));
+        stream.push(("account", told));
+    }
+    stream.push(("commit", alice.post()));
+    for (seq, (kind, body)) in (500..).zip(&stream) {
+        push(&pds, seq, kind, body);
+    }
+    consumer.wait_for(stream.len());
+    pds.forget();
+    stream.push(("commit", alice.post()));
+    for (seq, (kind, body)) in (1..).zip(&stream) {
+        push(&pds, seq, kind, body);
+    }
+    pds.cut();
+    wait_for_status(&relay, &pds, "idle");
+    assert_eq!(public_request(&relay, &pds).status, 200);
+    let frames = consumer.wait_for(stream.len());
+    assert_eq!(harness::describe_rev(frames.last().unwrap()), alice.rev());
+    assert_eq!(frames.len(), stream.len());
+}
+
 #[test]
 fn a_refused_request_leaves_no_trace() {
     let (plc, pds) = (FakePlc::start(), FakePds::start());

@@ -58,6 +58,8 @@ pub struct Limits {
     pub identity_ttl: Duration,
     /// Frames that wait for identities, for each shard.
     pub parked_bytes_max: usize,
+    /// Events that were read although their hosts are above their event rates, for each shard.
+    pub paced_bytes_max: usize,
     /// Accounts in memory, over all shards.
     pub accounts_memory_bytes: u64,
     /// Each ring between two shards, and each shard's own queue.
@@ -86,13 +88,16 @@ impl Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            host_window: WindowLimits { items: 1 << 16, bytes: 16 << 20 },
+            // An event that waits for the directory holds up the cursor and not the host: so many may
+            // come behind it. For each a few bytes are kept.
+            host_window: WindowLimits { items: 1 << 18, bytes: 16 << 20 },
             message_bytes_max: protocol::frame::FRAME_BYTES_MAX,
-            // Nothing is lost while the directory is away for a while; the window and the bytes below
-            // are the bounds.
-            parked_wait: Duration::from_mins(10),
+            // Nothing is lost while the directory is away for an hour; the window and the bytes below are
+            // the bounds.
+            parked_wait: Duration::from_mins(75),
             identity_ttl: Duration::from_hours(24),
             parked_bytes_max: 256 << 20,
+            paced_bytes_max: 128 << 20,
             accounts_memory_bytes: 4 << 30,
             // Small enough that what was read is still in the processor's cache when it is verified.
             mesh: RingLimits { items: 1 << 10, bytes: 256 << 10 },

@@ -19,7 +19,7 @@ use protocol::did_doc::Endpoint;
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinSet,
-    time::sleep_until,
+    time::{sleep, sleep_until},
 };
 
 pub use desk::Document;
@@ -31,6 +31,10 @@ use crate::{
 };
 use desk::{Answer, AnswerResult, Ask, Desk, FetchOutcome, Need};
 use fetch::{Fetcher, unix_now};
+
+/// Pause before a database that is away is asked again; doubles each time.
+const STORE_RETRY_FIRST: Duration = Duration::from_millis(500);
+const STORE_RETRY_MAX: Duration = Duration::from_secs(8);
 
 #[derive(Clone, Debug)]
 pub struct IdentityConfig {
@@ -57,7 +61,7 @@ pub struct IdentityConfig {
     pub queue_wait_max: Duration,
     /// The same for those who hope for a newer document, failures of the directory included.
     pub newer_wait_max: Duration,
-    /// And for those whom what is known will not do: as long as an event may wait.
+    /// And for those whom what is known will not do.
     pub other_wait_max: Duration,
     /// So long an account waits for a did:web server of which nothing was ever heard.
     pub web_wait_max: Duration,
@@ -162,13 +166,20 @@ impl Resolver {
     ///
     /// # Cancel-safety
     /// Dropping the future loses the answer; a fetch under way still fills the cache.
+    ///
+    /// While the database is away there is no answer: the account's events wait in the shard.
     pub async fn answer(&self, lookup: AccountLookup) -> AccountAnswer {
-        match self.try_answer(&lookup).await {
-            Ok(answer) => answer,
-            Err(error) => {
-                tracing::error!(%error, "an account could not be looked up in the store");
-                no_answer(&lookup)
+        let mut pause = STORE_RETRY_FIRST;
+        loop {
+            match self.try_answer(&lookup).await {
+                Ok(answer) => return answer,
+                Err(error) if error.is_passing() => sleep(pause).await,
+                Err(error) => {
+                    tracing::error!(%error, "an account could not be looked up in the store");
+                    return no_answer(&lookup);
+                }
             }
+            pause = (pause * 2).min(STORE_RETRY_MAX);
         }
     }
 

@@ -43,7 +43,7 @@ impl Accounts {
     /// One frame that is right by itself.
     fn settle(
         &mut self,
-        pending: Pending,
+        mut pending: Pending,
         checked: &Checked,
         verdict: Option<bool>,
         now: WallTime,
@@ -57,6 +57,9 @@ impl Accounts {
         let unknown = account.standing() == Standing::Unknown;
         let lane = if unknown || account.host() == sender { Lane::Own } else { Lane::Foreign };
         if account.waits() && self.waits.has_frames(&did.to_key(), lane) {
+            if verdict == Some(true) {
+                self.waits.note_key_holds(&did.to_key(), now);
+            }
             return self.park(pending, lane, None, now);
         }
         if unknown {
@@ -108,6 +111,7 @@ impl Accounts {
             }
             Judgement::LookUp { why, after } => {
                 let fresh = why != LookupWhy::Inactive;
+                pending.doubted = why == LookupWhy::Key;
                 let ask = Ask { sender, why, fresh, state_wanted: false };
                 self.park(pending, lane, Some((ask, after)), now);
             }

@@ -30,6 +30,10 @@ const FRAME_OVERHEAD_BYTES: usize = 512;
 /// a fraction of its window, so that its other accounts go on meanwhile.
 const HOPELESS_BYTES_MAX: usize = 4 << 20;
 
+/// While the directory can't be asked about a signature that does not fit, an event behind it that is
+/// signed with the known key tells that the key still holds: the answer is waited for so much longer.
+const DOUBT_WAIT_MAX: Duration = Duration::from_secs(5);
+
 /// A frame that is on its way through the stage.
 #[derive(Debug)]
 pub(super) struct Pending {
@@ -39,11 +43,13 @@ pub(super) struct Pending {
     pub(super) looked: Looked,
     /// The question that is out was asked while it waited: the answer is news to it.
     asked: bool,
+    /// It waits as its signature does not fit the key that is known.
+    pub(super) doubted: bool,
 }
 
 impl Pending {
     pub(super) fn new(frame: RawFrame) -> Self {
-        Self { frame, deadline: None, looked: Looked::default(), asked: false }
+        Self { frame, deadline: None, looked: Looked::default(), asked: false, doubted: false }
     }
 
     pub(super) fn is_over(&self, now: WallTime) -> bool {
@@ -110,6 +116,12 @@ struct Wait {
 impl Wait {
     fn is_empty(&self) -> bool {
         self.lanes.iter().all(VecDeque::is_empty)
+    }
+
+    /// Control has not said yet what is stored of the account: its database may be away for as long
+    /// as it likes, and nothing is refused for that.
+    fn waits_for_store(&self) -> bool {
+        self.asked.is_some_and(|ask| ask.state_wanted)
     }
 }
 
@@ -204,7 +216,9 @@ impl Waits {
 
     /// The answer has come: the question that was out.
     pub(super) fn answered(&mut self, did: &DidKey) -> Option<Ask> {
-        self.by_did.get_mut(did)?.asked.take()
+        let ask = self.by_did.get_mut(did)?.asked.take();
+        self.arm(did);
+        ask
     }
 
     /// An answer of use: the next question without one is the first again.
@@ -311,9 +325,18 @@ impl Waits {
         Some(did)
     }
 
+    /// An event behind those that wait is signed with the known key.
+    pub(super) fn note_key_holds(&mut self, did: &DidKey, now: WallTime) {
+        let Some(wait) = self.by_did.get_mut(did) else { return };
+        let first = wait.lanes[Lane::Own as usize].front_mut().filter(|first| first.doubted);
+        let Some(first) = first else { return };
+        first.deadline = first.deadline.min(Some(now.after(DOUBT_WAIT_MAX)));
+        self.arm(did);
+    }
+
     /// Whether the first frame of one of the queues has waited long enough.
     pub(super) fn is_over(&self, did: &DidKey, now: WallTime) -> bool {
-        self.by_did.get(did).is_some_and(|wait| {
+        self.by_did.get(did).filter(|wait| !wait.waits_for_store()).is_some_and(|wait| {
             wait.lanes.iter().filter_map(VecDeque::front).any(|pending| pending.is_over(now))
         })
     }
@@ -334,7 +357,8 @@ impl Waits {
     fn arm(&mut self, did: &DidKey) {
         let Some(wait) = self.by_did.get_mut(did) else { return };
         let fronts = wait.lanes.iter().filter_map(VecDeque::front);
-        let deadlines = fronts.filter_map(|pending| pending.deadline);
+        let holds = wait.waits_for_store();
+        let deadlines = fronts.filter_map(|pending| pending.deadline.filter(|_| !holds));
         let at = deadlines.chain(wait.retry.map(|(at, _)| at)).min();
         if wait.timer == at {
             return;

@@ -114,7 +114,7 @@ impl Core {
                 settled: 0,
             }),
             accounts: RefCell::new(Accounts::new(accounts)),
-            hosts: RefCell::new(Hosts::new(limits.host_window)),
+            hosts: RefCell::new(Hosts::new(limits.host_window, limits.paced_bytes_max)),
             consumers: RefCell::default(),
             view: RefCell::new(ends.log.view()),
             replay: ends.replay,
@@ -242,6 +242,10 @@ impl Intake for Core {
     fn admit(&self, host: HostId, outline: &FrameOutline, bytes: usize) -> Admitted {
         let head = self.log.head().0;
         self.hosts.borrow_mut().admit(host, outline.host_seq, bytes, head)
+    }
+
+    fn turn_back(&self, host: HostId) {
+        self.hosts.borrow_mut().turn_back(host);
     }
 
     fn pace(&self, frame: RawFrame) -> Option<RawFrame> {

@@ -71,16 +71,22 @@ pub(super) struct Hosts {
     dirty: Vec<HostId>,
     /// Hosts that may be slowed down, or were when control was last told.
     slow: HashSet<HostId, RandomState>,
+    /// What waits in `paced` of all hosts. Each may take a quarter of what is free: there is room for
+    /// one that has none yet, however many others are slowed down.
+    paced_bytes: usize,
+    paced_bytes_max: usize,
     connected: usize,
 }
 
 impl Hosts {
-    pub(super) fn new(limits: WindowLimits) -> Self {
+    pub(super) fn new(limits: WindowLimits, paced_bytes_max: usize) -> Self {
         Self {
             limits,
             known: HashMap::default(),
             dirty: Vec::new(),
             slow: HashSet::default(),
+            paced_bytes: 0,
+            paced_bytes_max,
             connected: 0,
         }
     }
@@ -148,6 +154,7 @@ impl Hosts {
     pub(super) fn drop_host(&mut self, host: HostId) -> Option<Rc<HostLink>> {
         let entry = self.known.get_mut(&host)?;
         entry.next = None;
+        self.paced_bytes -= entry.paced.bytes();
         for ticket in entry.paced.clear() {
             entry.window.drop_ticket(ticket);
         }
@@ -178,25 +185,36 @@ impl Hosts {
         let Some(host) = self.known.get_mut(&id) else {
             return Admitted::Refused(RefusalReason::Duplicate);
         };
-        if !host.window.has_room() {
+        let free = self.paced_bytes_max.saturating_sub(self.paced_bytes);
+        let crowded = !host.paced.is_empty() && host.paced.bytes() > free / 4;
+        if crowded || !host.window.has_room_for(seq) {
             self.slow.insert(id);
             return Admitted::Full;
         }
         let before = host.window.cursor();
         let admission = host.window.admit(seq, bytes, head);
-        if admission == Admission::Wait {
-            return Admitted::Full;
+        match admission {
+            Admission::Wait => return Admitted::Full,
+            Admission::Behind => return Admitted::Behind,
+            _ => {}
         }
         host.received += 1;
         // Also when stepping over an event that is in the log already moves the cursor.
-        if admission != Admission::OutOfOrder || host.window.cursor() != before {
+        if admission != Admission::Unusable || host.window.cursor() != before {
             mark(&mut self.dirty, id, host);
         }
         match admission {
             Admission::Ticket { ticket, rewound } => Admitted::Ticket { ticket, rewound },
             Admission::Wait => Admitted::Full,
+            Admission::Behind => Admitted::Behind,
             Admission::Duplicate => Admitted::Refused(RefusalReason::Duplicate),
-            Admission::OutOfOrder => Admitted::Refused(RefusalReason::SeqOrder),
+            Admission::Unusable => Admitted::Refused(RefusalReason::SeqOrder),
+        }
+    }
+
+    pub(super) fn turn_back(&mut self, id: HostId) {
+        if let Some(host) = self.known.get_mut(&id) {
+            host.window.turn_back();
         }
     }
 
@@ -213,7 +231,9 @@ impl Hosts {
             return Some(frame);
         }
         self.slow.insert(frame.host());
+        self.paced_bytes -= host.paced.bytes();
         host.paced.push(frame);
+        self.paced_bytes += host.paced.bytes();
         None
     }
 
@@ -225,6 +245,7 @@ impl Hosts {
     ) {
         for id in &self.slow {
             let Some(host) = self.known.get_mut(id) else { continue };
+            let before = host.paced.bytes();
             while !host.paced.is_empty() && host.pace.take(now) {
                 let Some(frame) = host.paced.pop() else { break };
                 if let Err(frame) = push(frame) {
@@ -232,6 +253,11 @@ impl Hosts {
                     host.pace.give_back();
                     break;
                 }
+            }
+            let freed = before - host.paced.bytes();
+            self.paced_bytes -= freed;
+            if let Some(link) = host.link.as_ref().filter(|_| freed > 0) {
+                link.room().notify();
             }
         }
     }

@@ -37,6 +37,8 @@ pub trait Intake {
     fn refuse(&self, refusal: Refusal);
     /// Nothing is to be pushed any more.
     fn is_stopping(&self) -> bool;
+    /// The host goes on below its last number.
+    fn turn_back(&self, host: HostId);
     /// The handshake is done.
     fn note_open(&self, host: HostId);
     fn home(&self) -> ports::ShardId;
@@ -51,6 +53,8 @@ pub enum Admitted {
         rewound: bool,
     },
     Refused(RefusalReason),
+    /// Its number is not above the last one.
+    Behind,
     /// The host has too much in our hands: wait for [`HostLink::room`], then ask again.
     Full,
 }
@@ -80,8 +84,10 @@ pub async fn follow<I: Intake>(
         cipher: BytesMut::new(),
         size: ReadSize::default(),
         unyielded: 0,
+        stray: None,
     };
     let Err(fault) = connection.run(&request).await;
+    connection.refuse_stray();
     // What ended it on our side comes before what the reader saw of that.
     let fault = link.take_fault().unwrap_or(fault);
     link.end(fault.clone());
@@ -98,6 +104,9 @@ struct Connection<I> {
     cipher: BytesMut,
     size: ReadSize,
     unyielded: usize,
+    /// An event whose number is not above the one before. The next one tells whether it is alone, and
+    /// to be refused, or the host has gone back.
+    stray: Option<(FrameOutline, Bytes)>,
 }
 
 enum Never {}
@@ -235,7 +244,7 @@ impl<I: Intake> Connection<I> {
 
     async fn take_frame(&mut self, frame: Bytes) -> Result<(), HostFault> {
         match outline(&frame) {
-            Outlined::Event(event) => self.take_event(&event, frame).await,
+            Outlined::Event(event) => self.take_event(event, frame).await,
             Outlined::Info => Ok(()),
             Outlined::Error(name) => {
                 self.link.close(None);
@@ -248,31 +257,70 @@ impl<I: Intake> Connection<I> {
         }
     }
 
+    async fn take_event(&mut self, event: FrameOutline, frame: Bytes) -> Result<(), HostFault> {
+        if self.admit(&event, &frame).await? {
+            self.refuse_stray();
+            return Ok(());
+        }
+        match self.stray.take_if(|(stray, _)| stray.host_seq < event.host_seq) {
+            Some((first, bytes)) => {
+                self.intake.turn_back(self.link.host());
+                self.admit(&first, &bytes).await?;
+                self.admit(&event, &frame).await?;
+            }
+            None => {
+                self.refuse_stray();
+                self.stray = Some((event, frame));
+            }
+        }
+        Ok(())
+    }
+
+    fn refuse_stray(&mut self) {
+        if let Some((event, frame)) = self.stray.take() {
+            self.refuse(Some((&event, &frame)), RefusalReason::SeqOrder);
+        }
+    }
+
+    /// Takes an event, or refuses it by its number; false if that is not above the last one.
+    ///
     /// An error here means that the connection is ending: an event that was not admitted must not
     /// be followed by one that is.
-    async fn take_event(&mut self, event: &FrameOutline, frame: Bytes) -> Result<(), HostFault> {
-        let host = self.link.host();
+    async fn admit(&self, event: &FrameOutline, frame: &Bytes) -> Result<bool, HostFault> {
         let link = Rc::clone(&self.link);
-        let (ticket, rewound) = loop {
+        loop {
             let seen = link.room().count();
-            match self.intake.admit(host, event, frame.len()) {
-                Admitted::Ticket { ticket, rewound } => break (ticket, rewound),
-                Admitted::Refused(reason) => {
-                    self.refuse(Some((event, &frame)), reason);
-                    return Ok(());
+            match self.intake.admit(link.host(), event, frame.len()) {
+                Admitted::Ticket { ticket, rewound } => {
+                    self.hand_on(event, frame, ticket, rewound).await?;
+                    return Ok(true);
                 }
+                Admitted::Refused(reason) => {
+                    self.refuse(Some((event, frame)), reason);
+                    return Ok(true);
+                }
+                Admitted::Behind => return Ok(false),
                 Admitted::Full if link.is_ending() => return Err(HostFault::Stopped),
                 Admitted::Full => self.wait_for(link.room(), seen).await,
             }
-        };
+        }
+    }
+
+    async fn hand_on(
+        &self,
+        event: &FrameOutline,
+        frame: &Bytes,
+        ticket: u64,
+        rewound: bool,
+    ) -> Result<(), HostFault> {
         self.link.note_progress();
         let origin = FrameOrigin {
-            host,
+            host: self.link.host(),
             home: self.intake.home(),
             strictness: self.link.strictness(),
             rewound,
         };
-        let raw = RawFrame::new(origin, ticket, event.clone(), frame);
+        let raw = RawFrame::new(origin, ticket, event.clone(), frame.clone());
         let Some(mut raw) = self.intake.pace(raw) else { return Ok(()) };
         let intake = Rc::clone(&self.intake);
         loop {

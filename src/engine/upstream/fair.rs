@@ -18,6 +18,14 @@ pub struct FairQueue {
     by_did: HashMap<Rc<str>, VecDeque<RawFrame>, RandomState>,
     /// Each DID that has frames, once.
     turns: VecDeque<Rc<str>>,
+    bytes: usize,
+}
+
+/// What a waiting frame costs beside its bytes.
+const FRAME_OVERHEAD_BYTES: usize = 256;
+
+fn cost(frame: &RawFrame) -> usize {
+    frame.bytes().len() + FRAME_OVERHEAD_BYTES
 }
 
 impl FairQueue {
@@ -27,6 +35,7 @@ impl FairQueue {
 
     pub fn push(&mut self, mut frame: RawFrame) {
         frame.detach();
+        self.bytes += cost(&frame);
         if let Some(frames) = self.by_did.get_mut(frame.did()) {
             frames.push_back(frame);
             return;
@@ -46,11 +55,19 @@ impl FairQueue {
         } else {
             self.turns.push_back(did);
         }
-        frame
+        let frame = frame?;
+        self.bytes -= cost(&frame);
+        Some(frame)
+    }
+
+    /// The memory that waiting frames take.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Puts back a frame that was just taken, so that it is the next one again.
     pub fn unpop(&mut self, frame: RawFrame) {
+        self.bytes += cost(&frame);
         let did: Rc<str> = frame.did().into();
         match self.by_did.get_mut(&did) {
             Some(frames) => {
@@ -68,6 +85,7 @@ impl FairQueue {
     /// The tickets of all that waits, which is forgotten.
     pub fn clear(&mut self) -> Vec<u64> {
         self.turns.clear();
+        self.bytes = 0;
         self.by_did.drain().flat_map(|(_, frames)| frames).map(|frame| frame.ticket()).collect()
     }
 }

@@ -21,6 +21,9 @@ use ports::{HostResume, HostSeq, RelaySeq};
 /// Sequence numbers are below this (53 bits).
 const HOST_SEQ_LIMIT: u64 = 1 << 53;
 
+/// Numberings that tickets tell apart.
+const EPOCHS: u64 = 1 << 11;
+
 /// How much of a host may be in our hands before it is no longer read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WindowLimits {
@@ -39,8 +42,10 @@ pub enum Admission {
     Wait,
     /// It was handled before.
     Duplicate,
-    /// At or below a number already seen on this connection, or not a number that a host may give.
-    OutOfOrder,
+    /// At or below a number already seen on this connection.
+    Behind,
+    /// Not a number that a host may give.
+    Unusable,
 }
 
 /// The events of one host that are under way. Pure: knows no clock and no socket.
@@ -95,12 +100,16 @@ impl HostWindow {
             bytes: 0,
         };
         window.begin(resume);
+        if resume.reset {
+            // How far the host had come before it began anew, and before this process did, is unknown.
+            window.reached = Some(HostSeq(HOST_SEQ_LIMIT));
+        }
         window
     }
 
     /// Tickets so far mean nothing any more.
     fn start_over(&mut self) {
-        self.epoch += 1;
+        self.epoch = (self.epoch + 1) % EPOCHS;
         self.entries.clear();
         self.recovered = 0;
         self.bytes = 0;
@@ -122,8 +131,10 @@ impl HostWindow {
     /// in our hands.
     pub fn connect(&mut self, resume: &HostResume) -> Option<HostSeq> {
         if resume.reset {
+            let reached = self.highest();
             self.start_over();
             self.begin(resume);
+            self.reached = reached;
         } else if self.newest.is_none() {
             // Nothing has come yet. By now control may name a place from which nothing may be missed:
             // a host that was open once is not taken up at its live position again.
@@ -141,12 +152,29 @@ impl HostWindow {
         self.entries.len() < self.limits.items && self.bytes < self.limits.bytes
     }
 
+    /// Whether this event may be read: one that was thrown away has its place already.
+    pub fn has_room_for(&self, seq: HostSeq) -> bool {
+        self.has_room()
+            || (self.bytes < self.limits.bytes
+                && self.place_of(seq).is_ok_and(|place| self.entries[place].dropped))
+    }
+
+    /// The host goes on below its last number, on the same connection: what comes now is taken as if
+    /// a new one began.
+    pub fn turn_back(&mut self) {
+        self.asked = self.last.max(self.asked);
+        self.last = None;
+    }
+
     /// Decides on an event by its number; a ticket is the promise to [`finish`](Self::finish) it.
     ///
     /// `head` is the newest number that the sequencer has given out.
     pub fn admit(&mut self, seq: HostSeq, bytes: usize, head: RelaySeq) -> Admission {
-        if seq.0 >= HOST_SEQ_LIMIT || self.last.is_some_and(|last| seq <= last) {
-            return Admission::OutOfOrder;
+        if seq.0 >= HOST_SEQ_LIMIT {
+            return Admission::Unusable;
+        }
+        if self.last.is_some_and(|last| seq <= last) {
+            return Admission::Behind;
         }
         if self.last.is_none() && self.asked.is_some_and(|asked| seq <= asked) {
             if self.entries.iter().any(|entry| !entry.finished && !entry.dropped) {
@@ -197,10 +225,15 @@ impl HostWindow {
     /// Follows the host back. Nothing is in our hands.
     fn go_back_to(&mut self, first: HostSeq) {
         self.start_over();
-        let reached = self.newest.max(self.emitted.back().copied()).max(self.reached);
+        let reached = self.highest();
         let before = HostSeq(first.0.saturating_sub(1));
         self.begin(&HostResume { cursor: Some(before), ..HostResume::default() });
         self.reached = reached;
+    }
+
+    /// The highest number so far, in whichever numbering.
+    fn highest(&self) -> Option<HostSeq> {
+        self.newest.max(self.emitted.back().copied()).max(self.reached)
     }
 
     /// An event was thrown away: its place stays, so that the cursor waits for it.

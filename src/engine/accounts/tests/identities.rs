@@ -110,31 +110,47 @@ fn a_cached_answer_that_does_not_fit_is_asked_for_freshly() {
 }
 
 #[test]
-fn without_an_answer_frames_are_refused_when_their_time_is_over() {
+fn without_an_answer_of_the_directory_frames_are_refused_when_their_time_is_over() {
     let mut net = Net::new();
     let mut repo = net.repo(1);
+    net.directory.insert(repo.did.clone(), IdentityAnswer::Unavailable);
     let first = net.send(PDS, &repo.post().encode(1));
-    net.turn();
-    net.pass_seconds(30);
+    net.settle();
+    net.wait_seconds(30);
     let second = net.send(PDS, &repo.post().encode(2));
-    net.turn();
-    assert_eq!(net.take_lookups().len(), 1);
-    net.pass_seconds(29);
-    net.accounts.handle_timeout(net.now);
-    net.collect();
+    net.settle();
+    net.wait_seconds(29);
     assert_eq!(net.fates[first], Fate::Parked);
-    net.pass_seconds(1);
-    assert!(net.accounts.next_timeout().unwrap() <= net.now);
-    net.accounts.handle_timeout(net.now);
-    net.collect();
+    net.wait_seconds(1);
     assert_eq!(net.fates[first].refused(), Reason::IdentityUnavailable);
     assert_eq!(net.fates[second], Fate::Parked);
-    net.pass_seconds(30);
-    net.accounts.handle_timeout(net.now);
-    net.collect();
+    net.wait_seconds(30);
     assert_eq!(net.fates[second].refused(), Reason::IdentityUnavailable);
     assert_eq!(net.accounts.next_timeout(), None);
-    assert_eq!(net.take_lookups().len(), 0, "never two questions at once");
+    assert_eq!(net.take_lookups().len(), 0);
+}
+
+#[test]
+fn frames_wait_as_long_as_it_takes_to_know_what_is_stored() {
+    let mut net = Net::new();
+    let mut repo = net.repo(1);
+    let tickets = [1, 2].map(|seq| net.send(PDS, &repo.post().encode(seq)));
+    net.turn();
+    let lookups = net.take_lookups();
+    assert!(lookups.len() == 1 && lookups[0].state_wanted);
+    net.pass_seconds(100_000);
+    assert_eq!(net.accounts.next_timeout(), None);
+    net.accounts.handle_timeout(net.now);
+    net.settle();
+    assert!(tickets.iter().all(|ticket| net.fates[*ticket] == Fate::Parked));
+    net.pass_seconds(1);
+    let third = net.send(PDS, &repo.post().encode(3));
+    let answer = net.answer_to(&lookups[0]);
+    net.accounts.handle_answer(answer, net.now);
+    net.settle();
+    for ticket in tickets.into_iter().chain([third]) {
+        net.fates[ticket].sent();
+    }
 }
 
 #[test]
@@ -185,6 +201,33 @@ fn a_forced_look_without_answer_ends_with_the_old_key() {
     net.turn();
     assert_eq!(net.fates[bad].refused(), Reason::SignatureInvalid);
     net.fates[good].sent();
+}
+
+#[test]
+fn while_the_directory_is_silent_a_later_event_shows_that_the_key_still_holds() {
+    let (mut net, repo) = known_account();
+    let mut forged = repo.clone();
+    forged.key = Repo::new(99, Curve::K256).key;
+    let bad = net.send(PDS, &forged.post().encode(2));
+    net.turn();
+    assert_eq!(net.take_lookups().len(), 1);
+    net.pass_seconds(20);
+    let mut honest = repo.clone();
+    let good = [3, 4].map(|seq| net.send(PDS, &honest.post().encode(seq)));
+    net.turn();
+    let due = net.accounts.next_timeout().unwrap();
+    assert_eq!(due.micros() - net.now.micros(), 5_000_000);
+    net.pass_seconds(4);
+    net.accounts.handle_timeout(net.now);
+    net.turn();
+    assert_eq!(net.fates[good[1]], Fate::Parked, "the answer may still come");
+    net.pass_seconds(1);
+    net.accounts.handle_timeout(net.now);
+    net.turn();
+    assert_eq!(net.fates[bad].refused(), Reason::SignatureInvalid);
+    for ticket in good {
+        net.fates[ticket].sent();
+    }
 }
 
 #[test]

@@ -44,10 +44,10 @@ fn the_cursor_waits_for_the_first_unfinished_event() {
 fn numbers_must_rise_within_a_connection() {
     let mut window = HostWindow::new(LIMITS, &resume(Some(4), &[]));
     ticket(&mut window, 6, 10);
-    assert_eq!(window.admit(HostSeq(6), 10, HEAD), Admission::OutOfOrder);
-    assert_eq!(window.admit(HostSeq(5), 10, HEAD), Admission::OutOfOrder);
-    assert_eq!(window.admit(HostSeq(1 << 53), 10, HEAD), Admission::OutOfOrder);
-    assert_eq!(window.admit(HostSeq(u64::MAX), 10, HEAD), Admission::OutOfOrder);
+    assert_eq!(window.admit(HostSeq(6), 10, HEAD), Admission::Behind);
+    assert_eq!(window.admit(HostSeq(5), 10, HEAD), Admission::Behind);
+    assert_eq!(window.admit(HostSeq(1 << 53), 10, HEAD), Admission::Unusable);
+    assert_eq!(window.admit(HostSeq(u64::MAX), 10, HEAD), Admission::Unusable);
     ticket(&mut window, 7, 10);
 }
 
@@ -94,6 +94,40 @@ fn what_was_thrown_away_is_asked_for_and_taken_again() {
     assert_eq!(window.admit(HostSeq(7), 10, HEAD), Admission::Duplicate);
     window.finish(again);
     assert_eq!((window.cursor(), window.bytes), (Some(HostSeq(7)), 0));
+}
+
+#[test]
+fn a_window_full_of_what_was_thrown_away_takes_it_again() {
+    let mut window = HostWindow::new(LIMITS, &resume(Some(4), &[]));
+    let tickets = [5, 6, 7, 8].map(|seq| ticket(&mut window, seq, 10));
+    for ticket in tickets {
+        window.drop_ticket(ticket);
+    }
+    assert_eq!(window.connect(&resume(None, &[])), Some(HostSeq(4)));
+    assert!(!window.has_room() && !window.has_room_for(HostSeq(9)));
+    for seq in 5..=8 {
+        assert!(window.has_room_for(HostSeq(seq)));
+        let again = ticket(&mut window, seq, 10);
+        window.finish(again);
+    }
+    assert_eq!((window.cursor(), window.bytes), (Some(HostSeq(8)), 0));
+}
+
+#[test]
+fn a_host_may_turn_back_on_a_connection_again_and_again() {
+    let mut window = HostWindow::new(LIMITS, &resume(Some(9), &[]));
+    let mut old = ticket(&mut window, 10, 10);
+    window.finish(old);
+    for _ in 0..5000 {
+        window.turn_back();
+        let (again, rewound) = admitted(&mut window, 5, 10);
+        assert!(rewound && !window.finish(old));
+        window.turn_back();
+        assert_eq!(window.admit(HostSeq(5), 10, HEAD), Admission::Wait);
+        assert!(window.finish(again));
+        old = again;
+    }
+    assert_eq!(window.cursor(), Some(HostSeq(5)));
 }
 
 #[test]
@@ -244,7 +278,8 @@ proptest! {
                         }
                         Admission::Duplicate => prop_assert_eq!(expected, "duplicate"),
                         Admission::Wait => prop_assert_eq!(expected, "wait"),
-                        Admission::OutOfOrder => prop_assert_eq!(expected, "order"),
+                        Admission::Behind => prop_assert_eq!(expected, "order"),
+                        Admission::Unusable => prop_assert!(false, "all can be used"),
                     }
                 }
                 Act::Finish(index) => {
