@@ -13,6 +13,7 @@ use crate::{
         input::Input,
         page::{self, List},
         reply::{ApiError, Reply},
+        time::rfc3339,
     },
     dial::HostAddress,
     hosts::{Caller, CrawlRefusal, HostView, HostsError},
@@ -146,19 +147,47 @@ pub(super) struct HostStatusInput {
     hostname: String,
 }
 
+/// A host, and beyond the lexicon what holds it up, if anything does.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct HostStatusReply {
+    #[serde(flatten)]
+    host: Host,
+    /// Why it has this status, if that is not plain.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    status_reason: Option<&'static str>,
+    /// When the status ends by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status_until: Option<String>,
+    /// Why it is read more slowly than it sends, and until when.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    slowed_by: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    slowed_until: Option<String>,
+}
+
 /// One host of those that this relay subscribes to.
 #[utoipa::path(
     get, path = "/xrpc/com.atproto.sync.getHostStatus", tag = "sync", params(HostStatusInput),
-    responses((status = 200, body = Host))
+    responses((status = 200, body = HostStatusReply))
 )]
 pub(super) async fn get_host_status(
     State(shared): State<Shared>,
     Input(input): Input<HostStatusInput>,
-) -> Reply<Host> {
+) -> Reply<HostStatusReply> {
     let address = host_address(&input.hostname)?;
     let found = shared.hosts.find(&address.hostname).await?;
     let host = found.ok_or_else(|| host_not_found(&address.hostname))?;
-    Ok(Json(Host::new(&host)))
+    let live = &host.live;
+    Ok(Json(HostStatusReply {
+        host: Host::new(&host),
+        status_reason: live.status_reason,
+        status_until: live.status_until.map(rfc3339),
+        slowed_by: live.slowed.map(|slowed| slowed.why.label()),
+        slowed_until: live.slowed.and_then(|slowed| slowed.until).map(rfc3339),
+    }))
 }
 
 pub(crate) fn host_address(text: &str) -> Result<HostAddress, ApiError> {
