@@ -6,193 +6,209 @@
 mod harness;
 
 use harness::{
-    Consumer, FakePds, FakePlc, Relay,
     author::{Author, TIME},
-    consumer, eventually, json,
+    eventually,
+    lab::{Host, Lab, UNTRUSTED},
 };
-use protocol::frame::Body;
-use serde_json::{Value, json};
+use serde_json::json;
 
-struct Lab {
-    plc: FakePlc,
-    pds: FakePds,
-    relay: Relay,
-    consumer: Consumer,
-    seq: u64,
+fn start(number: u64, arguments: &[&str]) -> Lab {
+    Lab::start(number, &[UNTRUSTED, arguments].concat())
 }
 
-impl Lab {
-    fn new(arguments: &[&str]) -> Self {
-        let (plc, pds) = (FakePlc::start(), FakePds::start());
-        let untrusted = ["--trusted-domains", "*.example"];
-        let relay = Relay::start(&plc, &[&untrusted[..], arguments].concat());
-        let consumer = Consumer::connect(relay.api, None);
-        relay.add_host(&pds);
-        Self { plc, pds, relay, consumer, seq: 0 }
+/// So many accounts that have posted, one after the other, so that they have an order.
+fn authors_in_order(lab: &mut Lab, host: &mut Host, count: usize) -> Vec<Author> {
+    let mut authors: Vec<Author> = (0..count).map(|_| lab.author(host)).collect();
+    for author in &mut authors {
+        host.post(author);
+        eventually("the account", || (!lab.told(author).is_empty()).then_some(()));
     }
-
-    fn author(&self, number: u64) -> Author {
-        let author = Author::new((10 << 20) + number);
-        author.register(&self.plc, &self.pds);
-        author
-    }
-
-    fn send(&mut self, kind: &str, body: &Value) {
-        self.seq += 1;
-        let mut body = body.clone();
-        body["seq"] = self.seq.into();
-        self.pds.push(self.seq, json::event(kind, &body));
-    }
-
-    fn post(&mut self, author: &mut Author) {
-        let body = author.post();
-        self.send("commit", &body);
-    }
-
-    /// What has come out of an account, in order: `commit`, or a status.
-    fn told(&self, author: &Author) -> Vec<String> {
-        let frames = self.consumer.frames();
-        let events = frames.iter().map(|frame| consumer::event(frame));
-        let own = events.filter(|event| event.did == author.did);
-        own.map(|event| match event.body {
-            Body::Commit(_) => "commit".to_owned(),
-            Body::Account(body) if body.active => "active".to_owned(),
-            Body::Account(body) => body.status.unwrap_or("inactive").to_owned(),
-            other => format!("{other:?}"),
-        })
-        .collect()
-    }
-
-    fn wait_for(&self, author: &Author, told: &[&str]) {
-        eventually(&format!("{told:?}, not {:?}", self.told(author)), || {
-            (self.told(author) == told).then_some(())
-        });
-    }
-
-    fn row(&self) -> Value {
-        self.relay.admin("GET", "/admin/pds/list", "").json()[0].clone()
-    }
-
-    fn refused(&self, reason: &str, count: u64) {
-        let label = format!("reason=\"{reason}\"");
-        self.relay.wait_for_metric("relayered_accounts_refusals_total", &label, count as f64);
-    }
+    authors
 }
 
 #[test]
 fn accounts_above_the_limit_wait_for_places_and_get_them_in_their_order() {
-    let mut lab = Lab::new(&["--default-account-limit", "2"]);
-    let mut authors: Vec<Author> = (0..5).map(|number| lab.author(number)).collect();
-    for author in &mut authors {
-        lab.post(author);
-        // One after the other, so that they have an order.
-        let count = lab.consumer.count();
-        lab.consumer.wait_for(count.max(1));
-        eventually("the account", || (!lab.told(author).is_empty()).then_some(()));
-    }
+    let mut lab = start(10, &["--default-account-limit", "2"]);
+    let mut host = lab.host();
+    let mut authors = authors_in_order(&mut lab, &mut host, 5);
     for (number, author) in authors.iter().enumerate() {
-        lab.wait_for(author, if number < 2 { &["commit"] } else { &["throttled"] });
+        let first = if number < 2 { author.rev() } else { "throttled".to_owned() };
+        lab.wait_told(author, &[first]);
     }
-    lab.refused("account-throttled", 3);
+    lab.wait_refused("account-throttled", 3);
     let status = format!("/xrpc/com.atproto.sync.getRepoStatus?did={}", authors[2].did);
     let told = lab.relay.get(&status).json();
     assert_eq!((&told["active"], &told["status"]), (&json!(false), &json!("throttled")));
 
     // A deleted account frees its place for the one that has waited longest.
-    lab.send("account", &authors[0].account(false, Some("deleted")));
-    lab.wait_for(&authors[0], &["commit", "deleted"]);
-    lab.wait_for(&authors[2], &["throttled", "active"]);
+    host.send("account", &authors[0].account(false, Some("deleted")));
+    lab.wait_last(&authors[0], "deleted");
+    lab.wait_told(&authors[2], &["throttled", "active"]);
     let mut third = authors.remove(2);
-    lab.post(&mut third);
-    lab.wait_for(&third, &["throttled", "active", "commit"]);
+    let rev = host.post(&mut third);
+    lab.wait_told(&third, &["throttled", "active", &rev]);
 
     // A higher limit has places for all.
-    let body = json!({ "host": lab.pds.hostname(), "repo_limit": 10 }).to_string();
-    assert_eq!(lab.relay.admin("POST", "/admin/pds/changeLimits", &body).status, 200);
+    lab.set_limits(&host, "repo_limit=10");
     for author in &mut authors[2..] {
-        lab.wait_for(author, &["throttled", "active"]);
-        lab.post(author);
-        lab.wait_for(author, &["throttled", "active", "commit"]);
+        lab.wait_told(author, &["throttled", "active"]);
+        let rev = host.post(author);
+        lab.wait_told(author, &["throttled", "active", &rev]);
     }
     // A lower one takes nothing away.
-    let body = json!({ "host": lab.pds.hostname(), "repo_limit": 1 }).to_string();
-    assert_eq!(lab.relay.admin("POST", "/admin/pds/changeLimits", &body).status, 200);
-    lab.post(&mut authors[1]);
-    lab.wait_for(&authors[1], &["commit", "commit"]);
-    let mut late = lab.author(99);
-    lab.post(&mut late);
-    lab.wait_for(&late, &["throttled"]);
+    lab.set_limits(&host, "repo_limit=1");
+    let first = lab.told(&authors[1])[0].clone();
+    let rev = host.post(&mut authors[1]);
+    lab.wait_told(&authors[1], &[first, rev]);
+    let mut late = lab.author(&host);
+    host.post(&mut late);
+    lab.wait_told(&late, &["throttled"]);
+}
+
+#[test]
+fn places_are_given_out_oldest_first_and_once_over_kills() {
+    let mut lab = start(13, &["--default-account-limit", "3"]);
+    let (mut host, mut other) = (lab.host(), lab.host());
+    let mut authors = authors_in_order(&mut lab, &mut host, 10);
+    let revs: Vec<String> = authors[..3].iter().map(Author::rev).collect();
+    lab.wait_accounts(&host, 3);
+
+    // Stopped before, and killed right after the operator was told that it is done.
+    lab.restart(false);
+    lab.set_limits(&host, "repo_limit=6");
+    lab.restart(true);
+    for author in &authors[3..6] {
+        lab.wait_told(author, &["throttled", "active"]);
+    }
+    lab.wait_accounts(&host, 6);
+
+    // A place gets free by a deletion, however often it is told, and by a move.
+    for _ in 0..3 {
+        host.send("account", &authors[0].account(false, Some("deleted")));
+    }
+    lab.wait_told(&authors[6], &["throttled", "active"]);
+    lab.wait_told(&authors[0], &[revs[0].as_str(), "deleted"]);
+    authors[1].register(&lab.plc, &other.pds);
+    let moved = other.post(&mut authors[1]);
+    lab.wait_told(&authors[1], &[&revs[1], &moved]);
+    lab.wait_told(&authors[7], &["throttled", "active"]);
+    lab.wait_accounts(&other, 1);
+    lab.wait_accounts(&host, 6);
+
+    lab.restart(false);
+    lab.wait_accounts(&host, 6);
+    for (number, author) in authors.iter_mut().enumerate().skip(2) {
+        let before = lab.told(author);
+        let rev = host.post(author);
+        match number {
+            2 => lab.wait_told(author, &[&revs[2], &rev]),
+            3..8 => lab.wait_told(author, &["throttled", "active", &rev]),
+            _ => assert_eq!(before, ["throttled"]),
+        }
+    }
+    lab.wait_refused("account-throttled", 2);
+    for author in &authors[8..] {
+        lab.wait_told(author, &["throttled"]);
+    }
 }
 
 #[test]
 fn an_account_that_its_host_calls_active_comes_back_with_its_commits() {
-    let mut lab = Lab::new(&[]);
-    let mut author = lab.author(1);
-    lab.post(&mut author);
-    lab.send("account", &author.account(false, Some("deactivated")));
-    lab.wait_for(&author, &["commit", "deactivated"]);
+    let mut lab = start(11, &[]);
+    let mut host = lab.host();
+    let mut author = lab.author(&host);
+    let first = host.post(&mut author);
+    host.send("account", &author.account(false, Some("deactivated")));
+    lab.wait_told(&author, &[first.as_str(), "deactivated"]);
     // The host knows of no such account, or says that it sleeps: the commit is refused.
-    lab.post(&mut author);
-    lab.refused("account-inactive", 1);
+    host.post(&mut author);
+    lab.wait_refused("account-inactive", 1);
     // It has forgotten to say that the account is back, and says so when it is asked.
     let status = json!({ "did": author.did, "active": true, "rev": author.rev() });
-    lab.pds.set_status(&author.did, status.to_string());
-    eventually("the account to come back", || {
-        lab.post(&mut author);
-        (lab.told(&author).len() > 3).then_some(())
+    host.pds.set_status(&author.did, status.to_string());
+    let rev = eventually("the account to come back", || {
+        let rev = host.post(&mut author);
+        (lab.told(&author).len() > 3).then_some(rev)
     });
+    lab.wait_last(&author, &rev);
     let told = lab.told(&author);
-    assert_eq!(told[..4], ["commit", "deactivated", "active", "commit"], "{told:?}");
-    assert!(told[4..].iter().all(|event| event == "commit"), "{told:?}");
+    assert_eq!(told[..3], [first.as_str(), "deactivated", "active"], "{told:?}");
+    assert!(told[3..].is_sorted() && !told[3..].contains(&"active".to_owned()), "{told:?}");
 }
 
 #[test]
 fn a_flood_of_nonsense_ends_in_quarantine_and_the_quarantine_by_itself() {
     const FLOOD: u64 = 6000;
-    let mut lab = Lab::new(&[]);
-    let mut author = lab.author(1);
-    lab.post(&mut author);
-    lab.wait_for(&author, &["commit"]);
+    let mut lab = start(12, &[]);
+    let mut host = lab.host();
+    let mut author = lab.author(&host);
+    let first = host.post(&mut author);
+    lab.wait_told(&author, &[&first]);
     // Else its event rates would hold it back.
-    let rates = "per_second=100000&per_hour=100000&per_day=100000";
-    let target = format!("/admin/pds/changeLimits?host={}&{rates}", lab.pds.hostname());
-    assert_eq!(lab.relay.admin("POST", &target, "").status, 200);
+    lab.set_limits(&host, "per_second=100000&per_hour=100000&per_day=100000");
     for _ in 0..FLOOD {
-        lab.send("identity", &json!({ "did": author.did, "time": format!("{TIME}x") }));
+        host.send("identity", &json!({ "did": author.did, "time": format!("{TIME}x") }));
     }
     let row = eventually("the quarantine", || {
-        let row = lab.row();
+        let row = lab.row(&host);
         (row["Status"] == "throttled").then_some(row)
     });
     assert_eq!(row["StatusReason"], "quarantine-invalid-events");
-    lab.pds.wait_for_hang_up();
-    lab.post(&mut author);
-    lab.wait_for(&author, &["commit", "commit"]);
-    eventually("the end of the quarantine", || (lab.row()["Status"] == "active").then_some(()));
-    assert!(lab.pds.cursors().len() <= 3, "{:?}", lab.pds.cursors());
+    let status = lab.host_status(&host);
+    assert_eq!(status["status"], "throttled");
+    assert_eq!(status["statusReason"], "quarantine-invalid-events");
+    assert!(status["statusUntil"].is_string(), "{status}");
+    let told = eventually("the refusals", || {
+        let told = lab.explain(&format!("host={}", host.pds.hostname()));
+        told["refusals"][0].is_object().then_some(told)
+    });
+    assert_eq!(told["host"]["status_reason"], "quarantine-invalid-events", "{told}");
+    assert!(told["host"]["status_until"].is_string(), "{told}");
+    assert_eq!(told["refusals"][0]["reason"], "time-syntax", "{told}");
+    host.pds.wait_for_hang_up();
+    let second = host.post(&mut author);
+    lab.wait_told(&author, &[&first, &second]);
+    eventually("the end of the quarantine", || {
+        (lab.row(&host)["Status"] == "active").then_some(())
+    });
+    assert!(host.pds.cursors().len() <= 3, "{:?}", host.pds.cursors());
 }
 
 #[test]
 fn a_lenient_host_that_has_shown_that_it_can_is_held_to_the_strict_rules() {
-    let mut lab = Lab::new(&["--lenient-sync-validation"]);
-    let mut author = lab.author(1);
-    lab.post(&mut author);
+    let mut lab = start(14, &["--lenient-sync-validation"]);
+    let mut host = lab.host();
+    let mut author = lab.author(&host);
+    host.post(&mut author);
     // An old host: passed on, and the count begins anew.
-    let mut old = lab.author(2);
-    lab.post(&mut old);
-    let mut legacy = old.post();
-    legacy.as_object_mut().unwrap().remove("prevData");
-    lab.send("commit", &legacy);
-    // What is reported together with the old one does not count.
-    eventually("the host to be held to the strict rules", || {
-        lab.post(&mut author);
-        lab.relay.log().contains("keeps the strict rules").then_some(())
-    });
-    eventually("a commit of the old form to be refused", || {
+    let mut old = lab.author(&host);
+    host.post(&mut old);
+    let legacy = |old: &mut Author| {
         let mut legacy = old.post();
         legacy.as_object_mut().unwrap().remove("prevData");
-        lab.send("commit", &legacy);
-        let label = "reason=\"prev-data-missing\"";
-        (lab.relay.metric("relayered_accounts_refusals_total", label) >= 1.0).then_some(())
+        legacy
+    };
+    host.send("commit", &legacy(&mut old));
+    lab.wait_last(&old, &old.rev());
+    // What is reported together with the old one does not count.
+    eventually("the host to be held to the strict rules", || {
+        host.post(&mut author);
+        lab.relay.log().contains("keeps the strict rules").then_some(())
     });
+    let refused = |lab: &Lab, host: &mut Host, old: &mut Author| {
+        eventually("a commit of the old form to be refused", || {
+            host.send("commit", &legacy(old));
+            let label = "reason=\"prev-data-missing\"";
+            (lab.relay.metric("relayered_accounts_refusals_total", label) >= 1.0).then_some(())
+        });
+    };
+    refused(&lab, &mut host, &mut old);
+    // That is remembered. A host that has shown nothing is not affected.
+    lab.restart(false);
+    refused(&lab, &mut host, &mut old);
+    let mut other = lab.host();
+    let mut its = lab.author(&other);
+    other.post(&mut its);
+    other.send("commit", &legacy(&mut its));
+    lab.wait_last(&its, &its.rev());
 }

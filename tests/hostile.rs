@@ -4,6 +4,11 @@
 
 mod harness;
 
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    thread,
+};
+
 use harness::{
     Consumer, FakePds, Relay,
     corpus::Corpus,
@@ -168,12 +173,21 @@ fn play(case: &Case, corpus: &Corpus) {
     assert!(grown < GROWTH_BYTES_MAX, "{}: grown by {grown} bytes", case.name);
 }
 
+/// The cases mostly wait for reconnects: some of them at once, each with a relay of its own.
 #[test]
 fn good_events_around_bad_bytes_arrive() {
+    const AT_ONCE: usize = 6;
     let corpus = Corpus::load();
-    for case in CASES {
-        play(case, &corpus);
-    }
+    let next = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| {
+                while let Some(case) = CASES.get(next.fetch_add(1, Ordering::SeqCst)) {
+                    play(case, &corpus);
+                }
+            });
+        }
+    });
 }
 
 /// A host whose stored stream holds messages that can't be taken sends them again at each reconnect.

@@ -5,6 +5,8 @@
 
 mod harness;
 
+use std::thread;
+
 use harness::{Consumer, Fault, Relay, consumer, corpus::Corpus};
 use protocol::frame::Body;
 
@@ -39,8 +41,8 @@ fn events_wait_in_order_while_the_directory_is_in_trouble() {
 
 #[test]
 fn each_kind_of_trouble_is_waited_out() {
-    for fault in [Fault::Status(429), Fault::Status(500), Fault::Garbage, Fault::Hang] {
-        let corpus = Corpus::load();
+    let corpus = Corpus::load();
+    let wait_out = |fault| {
         let (plc, hosts) = corpus.network();
         plc.set_fault(fault);
         let relay = Relay::start(&plc, &[]);
@@ -50,7 +52,12 @@ fn each_kind_of_trouble_is_waited_out() {
         harness::eventually("a question", || (plc.requests_in_all() > 0).then_some(()));
         plc.set_fault(Fault::None);
         assert_eq!(consumer.wait_for(100).len(), 100, "{fault:?}");
-    }
+    };
+    thread::scope(|scope| {
+        for fault in [Fault::Status(429), Fault::Status(500), Fault::Garbage, Fault::Hang] {
+            scope.spawn(move || wait_out(fault));
+        }
+    });
 }
 
 #[test]

@@ -105,10 +105,19 @@ fn parse_headers<'a>(lines: impl Iterator<Item = &'a str>) -> HashMap<String, St
 }
 
 /// Writes a reply and closes.
-pub fn reply(mut stream: TcpStream, status: u16, content_type: &str, body: &str) {
+pub fn reply(stream: TcpStream, status: u16, content_type: &str, body: &str) {
+    reply_with(stream, status, &[("Content-Type", content_type)], body);
+}
+
+/// The same with any headers.
+pub fn reply_with(mut stream: TcpStream, status: u16, headers: &[(&str, &str)], body: &str) {
+    let mut lines = String::new();
+    for (name, value) in headers {
+        lines.extend([name, ": ", value, "\r\n"]);
+    }
     let _ = write!(
         stream,
-        "HTTP/1.1 {status} Status\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        "HTTP/1.1 {status} Status\r\n{lines}Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
         body.len()
     );
 }

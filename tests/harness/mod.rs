@@ -16,6 +16,7 @@ pub mod corpus;
 pub mod forge;
 pub mod http;
 pub mod json;
+pub mod lab;
 pub mod pds;
 pub mod plc;
 pub mod postgres;
@@ -30,7 +31,7 @@ use std::{
 };
 
 pub use consumer::Consumer;
-pub use pds::FakePds;
+pub use pds::{Describe, FakePds};
 pub use plc::{FakePlc, Fault};
 pub use postgres::Postgres;
 pub use relay::Relay;

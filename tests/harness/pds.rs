@@ -26,6 +26,10 @@ struct State {
     statuses: HashMap<String, String>,
     /// New connections are refused with this HTTP status.
     refuse: Option<u16>,
+    /// New connections get these bytes in place of a handshake.
+    reply: Option<Vec<u8>>,
+    /// What is at `/.well-known/did.json`.
+    document: Option<String>,
     /// Connections are closed right after the handshake.
     slam: bool,
     /// A cursor above all frames is answered with `FutureCursor`.
@@ -34,6 +38,23 @@ struct State {
     from_start: bool,
     server_header: String,
     describe_requests: usize,
+    describe: Describe,
+    /// Status requests get no answer while this is set.
+    statuses_hang: bool,
+    status_requests: HashMap<String, usize>,
+    hung: Vec<TcpStream>,
+}
+
+/// What a host says of itself when it is asked with `describeServer`.
+#[derive(Clone, Debug, Default)]
+pub enum Describe {
+    #[default]
+    Right,
+    Status(u16),
+    Body(String),
+    /// A redirect to there.
+    Redirect(String),
+    Hang,
 }
 
 struct Shared {
@@ -164,8 +185,39 @@ impl FakePds {
         self.shared.state.lock().unwrap().statuses.insert(did.to_owned(), json.into());
     }
 
+    /// How often the relay has asked for an account's status.
+    pub fn status_requests(&self, did: &str) -> usize {
+        self.shared.state.lock().unwrap().status_requests.get(did).copied().unwrap_or(0)
+    }
+
+    /// Requests for an account's status are not answered; when that ends, those that hang are cut.
+    pub fn set_statuses_hang(&self, hang: bool) {
+        let mut state = self.shared.state.lock().unwrap();
+        state.statuses_hang = hang;
+        state.hung.clear();
+    }
+
+    pub fn set_describe(&self, describe: Describe) {
+        self.shared.state.lock().unwrap().describe = describe;
+    }
+
     pub fn set_refuse(&self, status: Option<u16>) {
         self.shared.state.lock().unwrap().refuse = status;
+    }
+
+    /// What new connections get in place of a handshake.
+    pub fn set_reply(&self, reply: Option<&[u8]>) {
+        self.shared.state.lock().unwrap().reply = reply.map(<[u8]>::to_vec);
+    }
+
+    /// Makes the host the server of `did:web:localhost%3APORT`.
+    pub fn set_document(&self, document: Option<String>) {
+        self.shared.state.lock().unwrap().document = document;
+    }
+
+    /// The DID whose document the host serves.
+    pub fn web_did(&self) -> String {
+        format!("did:web:localhost%3A{}", self.address.port())
     }
 
     /// Accept, then close at once.
@@ -220,41 +272,65 @@ impl FakePds {
 
 fn handle(shared: &Arc<Shared>, request: &http::Request, stream: TcpStream) {
     match request.path() {
-        "/xrpc/com.atproto.server.describeServer" => {
-            let server = {
-                let mut state = shared.state.lock().unwrap();
-                state.describe_requests += 1;
-                state.server_header.clone()
-            };
-            let body = r#"{"did":"did:web:localhost","availableUserDomains":[".test"]}"#;
-            let _ = write!(
-                &stream,
-                "HTTP/1.1 200 OK\r\nServer: {server}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
-                body.len()
-            );
-        }
-        "/xrpc/com.atproto.sync.getRepoStatus" => {
-            let did = request.query("did").unwrap_or_default();
-            let status = shared.state.lock().unwrap().statuses.get(&did).cloned();
-            match status {
-                Some(json) => http::reply(stream, 200, "application/json", &json),
-                None => http::reply(stream, 400, "application/json", r#"{"error":"RepoNotFound"}"#),
-            }
-        }
+        "/xrpc/com.atproto.server.describeServer" => describe_server(shared, stream),
+        "/xrpc/com.atproto.sync.getRepoStatus" => tell_status(shared, request, stream),
         "/xrpc/com.atproto.sync.subscribeRepos" => subscribe(shared, request, stream),
+        "/.well-known/did.json" => match shared.state.lock().unwrap().document.clone() {
+            Some(document) => http::reply(stream, 200, "application/json", &document),
+            None => http::reply(stream, 404, "text/plain", "not found"),
+        },
         _ => http::reply(stream, 404, "application/json", r#"{"error":"NotFound"}"#),
+    }
+}
+
+fn describe_server(shared: &Shared, stream: TcpStream) {
+    let mut state = shared.state.lock().unwrap();
+    state.describe_requests += 1;
+    let server = state.server_header.clone();
+    let headers = [("Server", server.as_str()), ("Content-Type", "application/json")];
+    match state.describe.clone() {
+        Describe::Right => {
+            let body = r#"{"did":"did:web:localhost","availableUserDomains":[".test"]}"#;
+            http::reply_with(stream, 200, &headers, body);
+        }
+        Describe::Status(status) => http::reply_with(stream, status, &headers, "{}"),
+        Describe::Body(body) => http::reply_with(stream, 200, &headers, &body),
+        Describe::Redirect(to) => {
+            let headers = [headers[0], ("Location", to.as_str())];
+            http::reply_with(stream, 302, &headers, "");
+        }
+        Describe::Hang => state.hung.push(stream),
+    }
+}
+
+fn tell_status(shared: &Shared, request: &http::Request, stream: TcpStream) {
+    let did = request.query("did").unwrap_or_default();
+    let mut state = shared.state.lock().unwrap();
+    *state.status_requests.entry(did.clone()).or_default() += 1;
+    if state.statuses_hang {
+        state.hung.push(stream);
+        return;
+    }
+    match state.statuses.get(&did) {
+        Some(json) => http::reply(stream, 200, "application/json", json),
+        None => http::reply(stream, 400, "application/json", r#"{"error":"RepoNotFound"}"#),
     }
 }
 
 fn subscribe(shared: &Arc<Shared>, request: &http::Request, stream: TcpStream) {
     let cursor = request.query("cursor").and_then(|text| text.parse().ok());
-    let (refuse, slam, future, server) = {
+    let (refuse, reply, slam, future, server) = {
         let mut state = shared.state.lock().unwrap();
         state.user_agent = request.headers.get("user-agent").cloned().unwrap_or_default();
         let newest = state.frames.last().map_or(0, |(seq, _)| *seq);
         let future = state.strict_cursors && cursor.is_some_and(|cursor| cursor > newest);
-        (state.refuse, state.slam, future, state.server_header.clone())
+        (state.refuse, state.reply.clone(), state.slam, future, state.server_header.clone())
     };
+    if let Some(reply) = reply {
+        count_connection(shared, cursor, None);
+        let _ = (&stream).write_all(&reply);
+        return;
+    }
     if let Some(status) = refuse {
         count_connection(shared, cursor, None);
         return http::reply(stream, status, "application/json", r#"{"error":"Refused"}"#);

@@ -2,8 +2,10 @@
 
 use std::{
     collections::HashMap,
-    net::{SocketAddr, TcpListener},
+    net::{SocketAddr, TcpListener, TcpStream},
     sync::{Arc, Mutex},
+    thread,
+    time::{Duration, Instant},
 };
 
 use super::http;
@@ -17,6 +19,10 @@ pub enum Fault {
     Hang,
     /// 200 with something that is not JSON.
     Garbage,
+    /// 429, with so many seconds of `Retry-After`.
+    Limited(u64),
+    /// The right answer after so many milliseconds.
+    Slow(u64),
 }
 
 #[derive(Default)]
@@ -25,8 +31,10 @@ struct Table {
     /// What is answered for a DID without document, if not 404.
     gone: HashMap<String, u16>,
     requests: HashMap<String, usize>,
+    /// When each request came.
+    times: Vec<Instant>,
     fault: Option<Fault>,
-    hung: Vec<std::net::TcpStream>,
+    hung: Vec<TcpStream>,
 }
 
 /// Serves `GET /{did}` on a free port.
@@ -46,26 +54,7 @@ impl FakePlc {
         let table = Arc::new(Mutex::new(Table::default()));
         let shared = Arc::clone(&table);
         let address = http::serve_on(listener, move |request, stream| {
-            let did = request.path().trim_start_matches('/').replace("%3A", ":");
-            let mut table = shared.lock().unwrap();
-            *table.requests.entry(did.clone()).or_default() += 1;
-            match table.fault.unwrap_or(Fault::None) {
-                Fault::Status(status) => {
-                    http::reply(stream, status, "application/json", r#"{"message":"trouble"}"#);
-                }
-                Fault::Hang => table.hung.push(stream),
-                Fault::Garbage => http::reply(stream, 200, "application/json", "\u{0}not json"),
-                Fault::None => match table.documents.get(&did) {
-                    Some(document) => {
-                        http::reply(stream, 200, "application/did+ld+json", document);
-                    }
-                    None => {
-                        let body = format!(r#"{{"message":"DID not registered: {did}"}}"#);
-                        let status = table.gone.get(&did).copied().unwrap_or(404);
-                        http::reply(stream, status, "application/json", &body);
-                    }
-                },
-            }
+            answer(&shared, &request, stream);
         });
         Self { table, address }
     }
@@ -99,8 +88,51 @@ impl FakePlc {
         self.table.lock().unwrap().requests.get(did).copied().unwrap_or(0)
     }
 
+    /// When each request came, in order.
+    pub fn request_times(&self) -> Vec<Instant> {
+        self.table.lock().unwrap().times.clone()
+    }
+
     pub fn requests_in_all(&self) -> usize {
         self.table.lock().unwrap().requests.values().sum()
+    }
+}
+
+fn answer(shared: &Mutex<Table>, request: &http::Request, stream: TcpStream) {
+    let did = request.path().trim_start_matches('/').replace("%3A", ":");
+    let mut table = shared.lock().unwrap();
+    *table.requests.entry(did.clone()).or_default() += 1;
+    table.times.push(Instant::now());
+    let json = "application/json";
+    match table.fault.unwrap_or(Fault::None) {
+        Fault::Status(status) => http::reply(stream, status, json, r#"{"message":"trouble"}"#),
+        Fault::Limited(seconds) => {
+            let headers = [("Retry-After", seconds.to_string()), ("Content-Type", json.to_owned())];
+            let headers = headers.each_ref().map(|(name, value)| (*name, value.as_str()));
+            http::reply_with(stream, 429, &headers, r#"{"message":"slow down"}"#);
+        }
+        Fault::Hang => table.hung.push(stream),
+        Fault::Garbage => http::reply(stream, 200, json, "\u{0}not json"),
+        Fault::Slow(millis) => {
+            drop(table);
+            let until = Instant::now() + Duration::from_millis(millis);
+            while let Some(left) = until.checked_duration_since(Instant::now()) {
+                thread::park_timeout(left);
+            }
+            answer_rightly(&shared.lock().unwrap(), &did, stream);
+        }
+        Fault::None => answer_rightly(&table, &did, stream),
+    }
+}
+
+fn answer_rightly(table: &Table, did: &str, stream: TcpStream) {
+    match table.documents.get(did) {
+        Some(document) => http::reply(stream, 200, "application/did+ld+json", document),
+        None => {
+            let body = format!(r#"{{"message":"DID not registered: {did}"}}"#);
+            let status = table.gone.get(did).copied().unwrap_or(404);
+            http::reply(stream, status, "application/json", &body);
+        }
     }
 }
 

@@ -1,8 +1,8 @@
 //! What hosts say of accounts and identities, and of accounts that are not theirs.
 
 use ports::RefusalReason::{
-    AccountInactive, BlocksTooLarge, CommitMismatch, FrameMalformed, HostMismatch,
-    IdentityNotFound, IdentityUnchanged, KeyMissing, RevStale, SignatureInvalid,
+    AccountInactive, BlocksTooLarge, CommitMismatch, CommitMissing, FrameMalformed, HostMismatch,
+    IdentityNotFound, IdentityUnchanged, KeyMissing, RevStale, SignatureInvalid, StatusUnchanged,
 };
 use protocol::Cid;
 use serde_json::json;
@@ -161,6 +161,155 @@ pub(crate) const CASES: &[Case] = &[
     }),
     ("status words of the future", |stage| {
         stage.good("account", &stage.alice.account(true, Some("sparkling")));
+    }),
+    ("an account that lags, and one that is slowed down, and yet are active", |stage| {
+        let mut author = settled(stage);
+        for word in ["desynchronized", "throttled"] {
+            stage.good("account", &author.account(true, Some(word)));
+            let body = author.post();
+            stage.good("commit", &body);
+        }
+        stage.good("account", &author.account(true, None));
+    }),
+    ("an account that is not active without a reason", |stage| {
+        let mut author = settled(stage);
+        stage.good("account", &author.account(false, None));
+        let body = author.post();
+        stage.bad(AccountInactive, "commit", &body);
+        stage.good("account", &author.account(true, None));
+        let body = author.post();
+        stage.good("commit", &body);
+    }),
+    ("one word of the future after the other", |stage| {
+        let mut author = settled(stage);
+        for word in ["sparkling", "still", "sparkling"] {
+            stage.good("account", &author.account(false, Some(word)));
+            let body = author.post();
+            stage.bad(AccountInactive, "commit", &body);
+        }
+        stage.good("account", &author.account(true, None));
+        let body = author.post();
+        stage.good("commit", &body);
+    }),
+    ("a status that is no text", |stage| {
+        for status in [json!(5), json!(true), json!({}), json!([])] {
+            let mut body = stage.alice.account(false, None);
+            body["status"] = status;
+            stage.bad(FrameMalformed, "account", &body);
+        }
+    }),
+    ("the same word again, as old as before, and later", |stage| {
+        let author = settled(stage);
+        let first = author.account(false, Some("deactivated"));
+        stage.good("account", &first);
+        stage.bad(StatusUnchanged, "account", &first);
+        let mut later = first.clone();
+        later["time"] = json!("2026-01-01T00:00:09.000Z");
+        stage.good("account", &later);
+        stage.bad(StatusUnchanged, "account", &later);
+        stage.bad(StatusUnchanged, "account", &first);
+    }),
+    ("an account that is deleted and made anew", |stage| {
+        let mut author = settled(stage);
+        stage.good("account", &author.account(false, Some("deleted")));
+        let body = author.post();
+        stage.bad(AccountInactive, "commit", &body);
+        stage.good("identity", &author.identity(None));
+        stage.good("account", &author.account(true, None));
+        author.post();
+        stage.good("sync", &author.sync());
+        let body = author.post();
+        stage.good("commit", &body);
+    }),
+    ("an account that moves while its old host lets it sleep", |stage| {
+        let mut author = settled(stage);
+        stage.good("account", &author.account(false, Some("deactivated")));
+        stage.settle();
+        let other = other_host(stage);
+        author.register(&stage.net.plc, &other);
+        let active = author.account(true, None);
+        push(&other, 1, "account", &active);
+        stage.expect("account", &active);
+        let post = author.post();
+        push(&other, 2, "commit", &post);
+        stage.expect("commit", &post);
+        stage.settle();
+        stage.bad(HostMismatch, "account", &author.account(false, Some("deleted")));
+    }),
+    ("an account whose new host announces it by its identity", |stage| {
+        let mut author = settled(stage);
+        let other = other_host(stage);
+        author.register(&stage.net.plc, &other);
+        let told = author.identity(None);
+        push(&other, 1, "identity", &told);
+        stage.expect("identity", &told);
+        let post = author.post();
+        push(&other, 2, "commit", &post);
+        stage.expect("commit", &post);
+        stage.settle();
+        let post = author.post();
+        stage.bad(HostMismatch, "commit", &post);
+    }),
+    ("a migrated repository's #sync, which the old key has signed", |stage| {
+        let mut author = settled(stage);
+        let other = other_host(stage);
+        let stale = author.sync();
+        author.key = ecdsa::sign::SigningKey::from_seed(ecdsa::Curve::K256, b"of the new host");
+        author.register(&stage.net.plc, &other);
+        let active = author.account(true, None);
+        push(&other, 1, "account", &active);
+        stage.expect("account", &active);
+        let mut sync = stale.clone();
+        sync["rev"] = json!("3kzzzzzzzzz22");
+        push(&other, 2, "sync", &sync);
+        stage.refused(CommitMismatch, 1);
+        let post = author.post();
+        push(&other, 3, "commit", &post);
+        stage.expect("commit", &post);
+        stage.settle();
+    }),
+    ("handles that are none", |stage| {
+        let plain = stage.alice.identity(None);
+        let long = "a.".repeat(2000) + "test";
+        for handle in ["", "x", "handle.invalid", "a b.test", "\u{e4}.test", long.as_str()] {
+            let claimed = stage.alice.identity(Some(handle));
+            stage.good_as("identity", &claimed, &plain);
+        }
+        let mut body = stage.alice.identity(None);
+        body["handle"] = json!(5);
+        stage.bad(FrameMalformed, "identity", &body);
+    }),
+    ("a handle in another spelling", |stage| {
+        let handle = stage.alice.handle().to_uppercase();
+        stage.good("identity", &stage.alice.identity(Some(&handle)));
+    }),
+    ("#identity of an account that sleeps", |stage| {
+        let author = settled(stage);
+        stage.good("account", &author.account(false, Some("deactivated")));
+        stage.good("identity", &author.identity(None));
+        stage.good("account", &author.account(true, None));
+    }),
+    ("a #sync of an account that sleeps", |stage| {
+        let mut author = settled(stage);
+        stage.good("account", &author.account(false, Some("suspended")));
+        author.post();
+        stage.bad(AccountInactive, "sync", &author.sync());
+        stage.good("account", &author.account(true, None));
+        author.post();
+        stage.good("sync", &author.sync());
+    }),
+    ("a #sync without its commit, and one of another", |stage| {
+        let mut author = settled(stage);
+        author.post();
+        let mut sync = author.sync();
+        sync["blocks"] = car(&Cid::of_dag_cbor(b"\xa0"), &[]);
+        stage.bad(CommitMissing, "sync", &sync);
+        let mut other = settled(stage);
+        other.post();
+        let mut sync = other.sync();
+        sync["did"] = json!(author.did);
+        stage.bad(CommitMismatch, "sync", &sync);
+        stage.good("sync", &author.sync());
     }),
     ("an #account without its word on activity", |stage| {
         let body = json!({ "did": stage.alice.did, "time": crate::harness::author::TIME });

@@ -89,6 +89,30 @@ fn with_rev(stage: &mut Stage<'_>, rev: Tid) -> Value {
     author.seal(&draft)
 }
 
+/// The bytes of an event's blocks.
+fn car_bytes(body: &Value) -> Vec<u8> {
+    let text = body["blocks"]["$bytes"].as_str().unwrap();
+    data_encoding::BASE64_NOPAD.decode(text.as_bytes()).unwrap()
+}
+
+/// The same blocks behind another header, which may name the commit.
+fn with_header(body: &Value, header: impl FnOnce(Cid) -> Vec<u8>) -> Value {
+    let whole = car_bytes(body);
+    let reader = protocol::car::CarReader::new(&whole).unwrap();
+    let header = header(reader.root());
+    let mut out = vec![u8::try_from(header.len()).unwrap()];
+    // A length of two bytes, as two links are longer than 127.
+    if header.len() > 127 {
+        out = vec![header.len() as u8 | 0x80, (header.len() >> 7) as u8];
+    }
+    out.extend(header);
+    for block in reader {
+        let block = block.unwrap();
+        protocol::car::write_block(&mut out, &block.cid, block.data);
+    }
+    bytes(&out)
+}
+
 fn now_micros() -> u64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     now.as_micros() as u64
@@ -206,7 +230,7 @@ pub(crate) const CASES: &[Case] = &[
         stage.good("commit", &body);
     }),
     ("a since that nobody knows", |stage| {
-        for since in [json!("3jzfcijpj2z2a"), Value::Null] {
+        for since in [json!("3jzfcijpj2z2a"), json!(""), json!("yesterday"), Value::Null] {
             let mut body = stage.alice.post();
             body["since"] = since;
             stage.good("commit", &body);
@@ -303,6 +327,97 @@ pub(crate) const CASES: &[Case] = &[
             let body = author.event(&draft, block.to_vec());
             let reason = CommitMalformed;
             stage.bad(reason, "commit", &body);
+        }
+    }),
+    ("a CAR with two roots", |stage| {
+        let draft = stage.alice.draft_post();
+        let mut body = stage.alice.seal(&draft);
+        body["blocks"] = with_header(&body, |root| {
+            let mut header = b"\xa2\x65roots\x82".to_vec();
+            write::link(&mut header, &root);
+            write::link(&mut header, &Cid::of_dag_cbor(b"\xa0"));
+            header.extend(b"\x67version\x01");
+            header
+        });
+        stage.good("commit", &body);
+    }),
+    ("a CAR whose root is not the commit", |stage| {
+        spoilt(stage, CommitMissing, |body| {
+            body["blocks"] = with_header(body, |_| {
+                let mut header = b"\xa2\x65roots\x81".to_vec();
+                write::link(&mut header, &Cid::of_dag_cbor(b"\xa0"));
+                header.extend(b"\x67version\x01");
+                header
+            });
+        });
+    }),
+    ("CAR headers that are none", |stage| {
+        for header in [&b""[..], b"\xa0", b"\x80", b"\xa1\x67version\x01", b"\xa1\x65roots\x80"] {
+            spoilt(stage, CarMalformed, |body| {
+                body["blocks"] = with_header(body, |_| header.to_vec());
+            });
+        }
+    }),
+    ("a CAR that ends in the middle", |stage| {
+        for cut in [1, 20, 60] {
+            spoilt(stage, CarMalformed, |body| {
+                let whole = car_bytes(body);
+                body["blocks"] = bytes(&whole[..whole.len() - cut]);
+            });
+        }
+    }),
+    ("blocks of no bytes and of endless length", |stage| {
+        for tail in [
+            &b"\x00"[..],
+            b"\x05",
+            b"\xff\xff\xff\xff\x7f",
+            b"\x80\x80\x80\x80\x80\x80\x80\x80\x80\x80\x01",
+        ] {
+            spoilt(stage, CarMalformed, |body| {
+                body["blocks"] = bytes(&[&car_bytes(body)[..], tail].concat());
+            });
+        }
+    }),
+    ("another commit with the rev of the last one", |stage| {
+        let mut author = stage.author();
+        let first = author.post();
+        stage.good("commit", &first);
+        let rev = author.rev();
+        let draft = Draft { rev, ..author.draft_post() };
+        let body = author.seal(&draft);
+        stage.bad(RevStale, "commit", &body);
+        let body = author.post();
+        stage.good("commit", &body);
+    }),
+    ("a rev at the end of time", |stage| {
+        for rev in ["bzzzzzzzzzzzz", "jzzzzzzzzzzzz"] {
+            let mut author = stage.author();
+            let draft = Draft { rev: rev.to_owned(), ..author.draft_post() };
+            let body = author.seal(&draft);
+            stage.bad(RevFuture, "commit", &body);
+        }
+    }),
+    ("a signed part that is no strict CBOR", |stage| {
+        for (field, value) in [
+            ("version", &b"\x18\x03"[..]),
+            ("version", b"\xfb\x40\x08\x00\x00\x00\x00\x00\x00"),
+            ("zz", b"\x9f\xff"),
+            ("zz", b"\xf7"),
+            ("zz", b"\xc1\x01"),
+            ("prev", b"\x00"),
+            ("prev", b"\x60"),
+            ("data", b"\xf6"),
+            ("did", b"\x00"),
+            ("rev", b"\x40"),
+        ] {
+            malformed(stage, &[(field, value.to_vec())]);
+        }
+    }),
+    ("a time of another century", |stage| {
+        for time in ["1970-01-01T00:00:00.000Z", "2999-12-31T23:59:59.999Z"] {
+            let mut body = stage.alice.post();
+            body["time"] = json!(time);
+            stage.good("commit", &body);
         }
     }),
     ("links of another kind", |stage| {

@@ -227,6 +227,71 @@ pub(crate) const CASES: &[Case] = &[
         stage.raw(&bytes);
         stage.expect_frame(&message);
     }),
+    ("a header with fields of the future", |stage| {
+        let message = identity(stage, 0, b"");
+        let body = &message[IDENTITY.len()..];
+        let header = b"\xa3\x61t\x69#identity\x62op\x01\x63new\x82\x01\xf6";
+        let message = [&header[..], body].concat();
+        stage.message(&message);
+        stage.expect_frame(&message);
+    }),
+    ("a t without its sign, or of no letters", |stage| {
+        for header in [&b"\xa2\x61t\x66commit\x62op\x01"[..], b"\xa2\x61t\x60\x62op\x01"] {
+            stage.bad_message(FrameUnknown, &[header, b"\xa0"].concat());
+        }
+    }),
+    ("a t that is a number, or null", |stage| {
+        for t in [&b"\x01"[..], b"\xf6", b"\x80"] {
+            let message = [b"\xa2\x61t".as_slice(), t, b"\x62op\x01\xa0"].concat();
+            stage.bad_message(FrameMalformed, &message);
+        }
+    }),
+    ("a header twice", |stage| {
+        stage.bad_message(FrameMalformed, &[IDENTITY, IDENTITY, b"\xa0"].concat());
+    }),
+    ("an event that ends in the middle", |stage| {
+        let message = identity(stage, 1, b"\x65later\x43abc");
+        for end in [IDENTITY.len() + 1, IDENTITY.len() + 20, message.len() - 1] {
+            stage.bad_message(FrameMalformed, &message[..end]);
+        }
+    }),
+    ("a seq that is a float", |stage| {
+        let mut message = IDENTITY.to_vec();
+        message.extend(b"\xa3\x63did\x78\x20");
+        message.extend(stage.alice.did.as_bytes());
+        message.extend(b"\x63seq\xfb\x40\xf0\x00\x00\x00\x00\x00\x00\x64time\x78\x18");
+        message.extend(TIME.as_bytes());
+        stage.bad_message(FrameMalformed, &message);
+    }),
+    ("thirty lists in each other, and a map with ten thousand fields", |stage| {
+        let mut extra = b"\x65later".to_vec();
+        extra.extend([0x81; 28]);
+        extra.push(0x01);
+        let message = identity(stage, 1, &extra);
+        stage.message(&message);
+        stage.expect_frame(&message);
+        let mut extra = b"\x65later\xb9\x27\x10".to_vec();
+        for number in 0..10_000 {
+            extra.extend(format!("\x65{number:05}\x01").as_bytes());
+        }
+        let message = identity(stage, 1, &extra);
+        stage.message(&message);
+        stage.expect_frame(&message);
+    }),
+    ("four megabytes of the future", |stage| {
+        let mut message = identity(stage, 1, b"");
+        message.extend(b"\x65later\x5a\x00\x40\x00\x00");
+        message.resize(message.len() + 0x0040_0000, 7);
+        stage.message(&message);
+        stage.expect_frame(&message);
+    }),
+    ("a number out of nowhere, of an event that is none, and the numbers go on", |stage| {
+        let message = numbered(stage, json!((1_i64 << 53) - 1));
+        let cut = message.len() - TIME.len();
+        stage.bad_message(FrameMalformed, &message[..cut]);
+        let body = stage.alice.post();
+        stage.good("commit", &body);
+    }),
     ("an #info", |stage| {
         for body in [json!({ "name": "OutdatedCursor", "message": "x" }), json!({ "name": "Odd" })]
         {

@@ -32,6 +32,14 @@ impl Host {
     }
 }
 
+/// Refuses a connection with these bytes, and takes the next one.
+fn answer_once(host: &Host, reply: &[u8]) {
+    host.pds.set_reply(Some(reply));
+    host.pds.cut();
+    host.pds.wait_for_connection(2);
+    host.pds.set_reply(None);
+}
+
 type Oddity = (&'static str, fn(&mut Host));
 
 /// What happens after the host's first commit has come out; then a second one is sent.
@@ -112,6 +120,73 @@ const CONNECTED: &[Oddity] = &[
         assert!(seq > 0);
     }),
     ("pings without end", |host| host.pds.send_raw(&b"\x89\x01a".repeat(20_000))),
+    ("answers with a page", |host| {
+        answer_once(host, b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>");
+    }),
+    ("answers with nothing", |host| answer_once(host, b"")),
+    ("answers with half a head", |host| answer_once(host, b"HTTP/1.1 101 Switching Pro")),
+    ("answers with what is no HTTP", |host| answer_once(host, b"SSH-2.0-OpenSSH_9.2\r\n\r\n")),
+    ("answers with bytes", |host| answer_once(host, &[0xff; 4096])),
+    ("answers with a head without end", |host| {
+        answer_once(
+            host,
+            &[b"HTTP/1.1 101 x\r\n".as_slice(), &b"X: y\r\n".repeat(100_000)].concat(),
+        );
+    }),
+    ("answers with a line without end", |host| {
+        answer_once(host, &[b"HTTP/1.1 101 ".as_slice(), &[b'x'; 1_000_000]].concat());
+    }),
+    ("accepts a key that is not the relay's", |host| {
+        let reply = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\
+                     Connection: Upgrade\r\nSec-WebSocket-Accept: AAAAAAAAAAAAAAAAAAAAAAAAAAA=\r\n\r\n";
+        answer_once(host, reply.as_bytes());
+    }),
+    ("accepts without a key", |host| {
+        let reply = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\
+                     Connection: Upgrade\r\n\r\n";
+        answer_once(host, reply.as_bytes());
+    }),
+    ("wants another protocol", |host| {
+        answer_once(host, b"HTTP/1.1 426 Upgrade Required\r\nUpgrade: h2c\r\n\r\n");
+    }),
+    ("is busy and says for how long", |host| {
+        answer_once(host, b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 1\r\n\r\n");
+    }),
+    ("calls the request bad", |host| {
+        let body = r#"{"error":"InvalidRequest","message":"cursor"}"#;
+        let head = format!("HTTP/1.1 400 Bad\r\nContent-Length: {}\r\n\r\n", body.len());
+        answer_once(host, format!("{head}{body}").as_bytes());
+    }),
+    ("redirects into the relay's own network", |host| {
+        let to = "http://169.254.169.254/latest/meta-data";
+        answer_once(host, format!("HTTP/1.1 301 Moved\r\nLocation: {to}\r\n\r\n").as_bytes());
+    }),
+    ("sends a first message together with a bad handshake", |host| {
+        answer_once(host, b"HTTP/1.1 101 x\r\n\r\n\x82\x00");
+    }),
+    ("closes with a code of its own", |host| host.pds.send_raw(b"\x88\x06\x0f\xa0gone")),
+    ("closes with a code that there is not", |host| host.pds.send_raw(b"\x88\x02\x00\x05")),
+    ("closes with text that is none", |host| host.pds.send_raw(b"\x88\x04\x03\xe8\xff\xfe")),
+    ("goes on after its goodbye", |host| {
+        host.pds.send_raw(b"\x88\x02\x03\xe8\x82\x00\x82\x00\x89\x00");
+    }),
+    ("masks what it sends", |host| host.pds.send_raw(b"\x82\x81\x01\x02\x03\x04\x05")),
+    ("sends a fragment of nothing", |host| host.pds.send_raw(b"\x80\x01a")),
+    ("sends a ping in fragments", |host| host.pds.send_raw(b"\x09\x01a\x80\x01b")),
+    ("sends pongs that nobody asked for", |host| host.pds.send_raw(&b"\x8a\x03odd".repeat(1000))),
+    ("tells of an error without a name", |host| {
+        let mut bytes = Vec::new();
+        write_message(&mut bytes, b"\xa1\x62op\x20\xa0");
+        host.pds.send_raw(&bytes);
+    }),
+    ("tells of an error with a name of a megabyte", |host| {
+        let mut body = b"\xa1\x62op\x20\xa1\x65error\x7a\x00\x10\x00\x00".to_vec();
+        body.resize(body.len() + (1 << 20), b'x');
+        let mut bytes = Vec::new();
+        write_message(&mut bytes, &body);
+        host.pds.send_raw(&bytes);
+        host.pds.cut();
+    }),
     ("repeats all that it has ever sent", |host| {
         host.pds.cut();
         host.pds.wait_for_connection(2);
@@ -153,7 +228,7 @@ fn odd_connections() {
         host.push();
     }
     // A relay is left alone for long; the operator knows better.
-    for host in hosts.iter().filter(|host| host.name.contains("relay")) {
+    for host in hosts.iter().filter(|host| host.name == "is a relay for a moment") {
         eventually("a host to be taken for a relay", || {
             let list = relay.admin("GET", "/admin/pds/list", "").json();
             let rows = list.as_array().unwrap();

@@ -6,6 +6,7 @@
 
 mod accounts;
 mod commits;
+mod documents;
 mod frames;
 #[path = "../harness/mod.rs"]
 mod harness;
@@ -33,4 +34,9 @@ fn odd_trees_and_operations() {
 #[test]
 fn odd_accounts_and_identities() {
     play(4, accounts::CASES);
+}
+
+#[test]
+fn odd_documents() {
+    play(5, documents::CASES);
 }

@@ -44,6 +44,42 @@ fn large(bytes: usize) -> Vec<u8> {
     out
 }
 
+/// A node with a left subtree and entries of prefix length, rest of the key and subtree.
+fn node(left: Option<Cid>, entries: &[(u64, &str, Option<Cid>)]) -> Vec<u8> {
+    let nullable = |out: &mut Vec<u8>, cid: Option<Cid>| match cid {
+        Some(cid) => write::link(out, &cid),
+        None => write::null(out),
+    };
+    let mut out = Vec::new();
+    write::map(&mut out, 2);
+    write::text(&mut out, "e");
+    write::array(&mut out, entries.len() as u64);
+    for (prefix, rest, right) in entries {
+        write::map(&mut out, 4);
+        write::text(&mut out, "k");
+        write::byte_string(&mut out, rest.as_bytes());
+        write::text(&mut out, "p");
+        write::unsigned(&mut out, *prefix);
+        write::text(&mut out, "t");
+        nullable(&mut out, *right);
+        write::text(&mut out, "v");
+        write::link(&mut out, &Cid::of_dag_cbor(&record(2)));
+    }
+    write::text(&mut out, "l");
+    nullable(&mut out, left);
+    out
+}
+
+/// A commit whose tree has this root, with further nodes.
+fn rooted(stage: &mut Stage<'_>, root: Vec<u8>, more: &[Vec<u8>]) {
+    spoilt(stage, TreeMalformed, &[(LIKE, Some(record(2)))], |draft| {
+        draft.data = Cid::of_dag_cbor(&root);
+        for block in more.iter().cloned().chain([root]) {
+            draft.blocks.push((Cid::of_dag_cbor(&block), block));
+        }
+    });
+}
+
 fn remove(value: &mut Value, field: &str) {
     value.as_object_mut().unwrap().remove(field);
 }
@@ -199,6 +235,77 @@ pub(crate) const CASES: &[Case] = &[
                 draft.data = Cid::of_dag_cbor(node);
                 draft.blocks.push((draft.data, node.to_vec()));
             });
+        }
+    }),
+    ("a node whose keys are out of order", |stage| {
+        rooted(stage, node(None, &[(0, POST, None), (0, LIKE, None)]), &[]);
+    }),
+    ("a node with a key twice", |stage| {
+        rooted(stage, node(None, &[(0, LIKE, None), (LIKE.len() as u64, "", None)]), &[]);
+    }),
+    ("a node whose keys repeat what they share", |stage| {
+        rooted(stage, node(None, &[(0, LIKE, None), (0, POST, None)]), &[]);
+    }),
+    ("a node whose keys share more than there is", |stage| {
+        rooted(stage, node(None, &[(3, LIKE, None)]), &[]);
+        rooted(stage, node(None, &[(0, LIKE, None), (1000, "x", None)]), &[]);
+        rooted(stage, node(None, &[(0, LIKE, None), (u64::MAX, "x", None)]), &[]);
+    }),
+    ("a key of no bytes", |stage| rooted(stage, node(None, &[(0, "", None)]), &[])),
+    ("a root with nothing but a subtree", |stage| {
+        let below = node(None, &[(0, LIKE, None)]);
+        rooted(stage, node(Some(Cid::of_dag_cbor(&below)), &[]), &[below]);
+    }),
+    ("a tree in which a node hangs below itself on a wrong layer", |stage| {
+        let below = node(None, &[(0, LIKE, None)]);
+        let cid = Cid::of_dag_cbor(&below);
+        rooted(stage, node(Some(cid), &[(0, LIKE, Some(cid))]), &[below]);
+    }),
+    ("a node with more behind it", |stage| {
+        let mut root = node(None, &[(0, LIKE, None)]);
+        root.push(0xf6);
+        rooted(stage, root, &[]);
+    }),
+    ("a node with fields of the future, and one without its own", |stage| {
+        let mut root = node(None, &[(0, LIKE, None)]);
+        root[0] = 0xa3;
+        root.extend(b"\x62zz\x01");
+        rooted(stage, root, &[]);
+        rooted(stage, b"\xa1\x61e\x80".to_vec(), &[]);
+    }),
+    ("a key of two thousand bytes", |stage| {
+        rooted(stage, node(None, &[(0, &"k".repeat(2000), None)]), &[]);
+    }),
+    ("operations in an order of their own", |stage| {
+        let paths = ["app.bsky.feed.post/b", "app.bsky.feed.post/a", "app.bsky.feed.like/z"];
+        let changes: Vec<_> = paths.iter().map(|path| (*path, Some(record(1)))).collect();
+        let body = stage.alice.commit(&changes);
+        stage.good("commit", &body);
+        let body =
+            stage.alice.commit(&[(paths[0], None), (LIKE, Some(record(5))), (paths[1], None)]);
+        stage.good("commit", &body);
+    }),
+    ("operations with fields of the future", |stage| {
+        let mut body = stage.alice.post();
+        body["ops"][0]["zz"] = json!([1, { "a": null }]);
+        stage.good("commit", &body);
+    }),
+    ("operations that are none", |stage| {
+        for ops in [json!([1]), json!([[]]), json!(["create"]), json!([null])] {
+            let mut author = stage.author();
+            let mut body = author.post();
+            body["ops"] = ops;
+            stage.bad(RefusalReason::FrameMalformed, "commit", &body);
+        }
+    }),
+    ("a record with a float and one that is deep", |stage| {
+        let float = b"\xa1\x61f\xfb\x3f\xf8\x00\x00\x00\x00\x00\x00".to_vec();
+        let deep = [&[0x81; 30][..], b"\x01"].concat();
+        for record in [float, deep] {
+            let body = stage.alice.commit(&[(LIKE, Some(record))]);
+            stage.good("commit", &body);
+            let body = stage.alice.commit(&[(LIKE, None)]);
+            stage.good("commit", &body);
         }
     }),
     ("a large repository, read by its proofs", |stage| {
