@@ -5,9 +5,16 @@
 
 mod harness;
 
-use std::{cell::RefCell, collections::BTreeSet, net::TcpListener};
+use std::{
+    cell::RefCell,
+    collections::BTreeSet,
+    io::{BufRead, BufReader, Write},
+    net::{TcpListener, TcpStream},
+};
 
-use harness::{Consumer, FakePds, FakePlc, Relay, author::Author, eventually, http, json as wire};
+use harness::{
+    ADMIN_KEY, Consumer, FakePds, FakePlc, Relay, author::Author, eventually, http, json as wire,
+};
 use serde_json::{Value, json};
 
 const STRANGER: &str = "did:plc:zzzzzzzzzzzzzzzzzzzzzzzz";
@@ -508,6 +515,7 @@ fn status(scene: &Scene) {
             ('?', "first_difference"),
         ],
     );
+    stream(scene);
     for path in ["/admin/explain", "/explain"] {
         let explained = scene.get(&format!("{path}?host={}", scene.host()));
         assert_eq!(explained["host"]["connected"], true);
@@ -519,6 +527,24 @@ fn status(scene: &Scene) {
         let unknown = format!("{path}?host=pds.example.com");
         scene.refused("GET", &unknown, &Value::Null, 404, "HostNotFound");
     }
+}
+
+/// The same numbers, second by second.
+fn stream(scene: &Scene) {
+    let mut socket = TcpStream::connect(scene.relay.api).unwrap();
+    socket.set_read_timeout(Some(harness::patience())).unwrap();
+    let request = "GET /admin/stats/stream HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer";
+    write!(socket, "{request} {ADMIN_KEY}\r\n\r\n").unwrap();
+    let lines = BufReader::new(socket).lines().map(Result::unwrap);
+    let mut lines = lines.inspect(|line| assert!(!line.starts_with("HTTP/1.1 4"), "{line}"));
+    assert!(lines.any(|line| line.eq_ignore_ascii_case("content-type: text/event-stream")));
+    for _ in 0..2 {
+        let event = lines.find_map(|line| Some(line.strip_prefix("data:")?.to_owned())).unwrap();
+        let stats: Value = serde_json::from_str(&event).unwrap();
+        assert_eq!(stats["newest_seq"], 7, "{stats}");
+    }
+    let stranger = http::request(scene.relay.api, "GET", "/admin/stats/stream", &[], "").unwrap();
+    assert_eq!(stranger.status, 401);
 }
 
 fn mirror(scene: &Scene) {

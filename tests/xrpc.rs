@@ -241,6 +241,23 @@ fn crawl_requests_of_strangers_under_both_names() {
         assert_eq!(error(&post("requestCrawl", body)), named(400, name), "{body}");
     }
     assert_eq!(xrpc(&relay, "listHosts", "").json()["hosts"].as_array().unwrap().len(), 1);
+
+    // A blocked host, a host too many for today, and no more requests at all.
+    let other = FakePds::start();
+    let asks = |pds: &FakePds| {
+        let body = json!({ "hostname": pds.hostname() }).to_string();
+        post("requestCrawl", &body)
+    };
+    let change = |target: &str| assert_eq!(relay.admin("POST", target, "").status, 200, "{target}");
+    change("/admin/subs/setPerDayLimit?limit=1");
+    let reply = asks(&other);
+    assert_eq!(error(&reply), named(429, "RateLimitExceeded"));
+    assert!(reply.headers["retry-after"].parse::<u64>().unwrap() > 0);
+    assert_eq!(asks(&pds).json(), json!({}), "a host that is known is not counted");
+    change(&format!("/admin/pds/block?host={}", pds.hostname()));
+    assert_eq!(error(&asks(&pds)), named(403, "HostBanned"));
+    change("/admin/subs/setEnabled?enabled=false");
+    assert_eq!(error(&asks(&other)), named(403, "Forbidden"));
 }
 
 #[test]

@@ -22,6 +22,9 @@ mod embedded {
 
 pub(in crate::store) struct Sqlite {
     connection: Connection,
+    /// What the last query cost, in steps of the library's machine: the same wherever it runs.
+    #[cfg(test)]
+    pub(in crate::store) steps: i32,
 }
 
 impl Sqlite {
@@ -51,13 +54,21 @@ impl Sqlite {
         connection.pragma_update(None, "temp_store", "MEMORY")?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS);
         embedded::migrations::runner().run(&mut connection)?;
-        Ok(Self { connection })
+        Ok(Self {
+            connection,
+            #[cfg(test)]
+            steps: 0,
+        })
     }
 
     pub(super) fn query(&mut self, sql: &str, params: &[Value]) -> Result<Vec<Row>, StoreError> {
         let mut result = Vec::new();
         let mut statement = self.connection.prepare_cached(sql)?;
         read(&mut statement, params, &mut result)?;
+        #[cfg(test)]
+        {
+            self.steps = statement.reset_status(rusqlite::StatementStatus::VmStep);
+        }
         Ok(result)
     }
 

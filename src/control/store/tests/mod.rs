@@ -2,6 +2,7 @@
 //! PostgreSQL, in a database of its own.
 
 mod follow;
+mod pages;
 mod running;
 mod schema;
 mod tables;
