@@ -12,6 +12,12 @@ use harness::{
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+/// A connection each.
+fn raise_files_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
+}
+
 #[test]
 fn who_does_not_read_holds_up_nobody_and_loses_nothing() {
     let corpus = Corpus::load();
@@ -84,8 +90,7 @@ fn many_consumers_come_and_go() {
 fn thousands_of_idle_consumers_cost_little_memory_and_get_what_comes() {
     const CONSUMERS: usize = 2000;
     const BYTES_MAX: usize = 32 << 10;
-    let limit = getrlimit(Resource::Nofile);
-    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
+    raise_files_limit();
     let corpus = Corpus::load();
     let (plc, hosts) = corpus.network();
     let relay = Relay::start(&plc, &[]);
@@ -119,6 +124,28 @@ fn thousands_of_idle_consumers_cost_little_memory_and_get_what_comes() {
     harness::eventually("the relay to see that all have gone", || {
         (relay.metric("relayered_consumer_connections_count", "") < 1.0).then_some(())
     });
+}
+
+#[test]
+fn consumers_that_came_and_went_on_a_quiet_relay_have_cost_nothing() {
+    const CONSUMERS: usize = 1500;
+    const BYTES_MAX: usize = 1 << 20;
+    raise_files_limit();
+    let plc = harness::FakePlc::start();
+    let relay = Relay::start(&plc, &[]);
+    let come_and_go = || {
+        let idle: Vec<_> = (0..CONSUMERS).map(|_| RawConsumer::connect(relay.api, "")).collect();
+        relay.wait_for_metric("relayered_consumer_connections_count", "", CONSUMERS as f64);
+        drop(idle);
+        harness::eventually("the relay to see that all have gone", || {
+            (relay.metric("relayered_consumer_connections_count", "") < 1.0).then_some(())
+        });
+        relay.resident_bytes()
+    };
+    // Memory that was used once is used again.
+    let before = [come_and_go(), come_and_go()][1];
+    let after = [come_and_go(), come_and_go()][1];
+    assert!(after < before + BYTES_MAX, "{before} bytes, then {after}");
 }
 
 #[test]

@@ -1,6 +1,13 @@
 //! Serves one consumer: a place in the log that moves on as the kernel takes bytes.
 
-use std::{future::poll_fn, io, rc::Rc, task::Poll, time::Duration};
+use std::{
+    future::{Future, poll_fn},
+    io,
+    pin::pin,
+    rc::Rc,
+    task::Poll,
+    time::Duration,
+};
 
 use bytes::{Buf, Bytes};
 use ports::{ConsumerEnd, RelaySeq};
@@ -299,9 +306,11 @@ impl<F: Feed> Consumer<F> {
         if self.feed.log().head_pos() != self.pos {
             return;
         }
-        poll_fn(|cx| match self.feed.grown().poll_past(grown, cx) {
+        let mut grown = pin!(self.feed.grown().past(grown));
+        let mut woken = pin!(self.link.wake().past(woken));
+        poll_fn(|cx| match grown.as_mut().poll(cx) {
             Poll::Ready(()) => Poll::Ready(()),
-            Poll::Pending => self.link.wake().poll_past(woken, cx),
+            Poll::Pending => woken.as_mut().poll(cx),
         })
         .await;
     }

@@ -10,6 +10,7 @@ use std::{
     cell::{Cell, RefCell},
     io::{self, ErrorKind},
     ops::ControlFlow,
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -27,6 +28,9 @@ const PASS_BYTES: usize = 4 * PIECE_BYTES;
 
 /// So much a consumer gets before it is the next one's turn.
 const JOB_BYTES: usize = 4 * PIECE_BYTES;
+
+/// How long to wait when no more files can be open.
+const CROWDED_WAIT: Duration = Duration::from_millis(50);
 
 /// No header of a WebSocket frame that a server sends is longer.
 const HEADER_BYTES_MAX: usize = 10;
@@ -106,7 +110,11 @@ impl Replay {
         piece: usize,
         patient: bool,
     ) -> io::Result<Sent> {
-        let socket = link.share_socket()?;
+        let Ok(socket) = link.share_socket() else {
+            // As many files are open as may be; other consumers are done with theirs soon.
+            rt::sleep(CROWDED_WAIT).await;
+            return Ok(Sent::Events(Events::default()));
+        };
         let job = Job { socket, piece, patient, done: Events::default() };
         self.senders.run(move || job.run(behind)).await
     }

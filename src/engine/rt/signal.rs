@@ -2,7 +2,8 @@
 
 use std::{
     cell::{Cell, RefCell},
-    future::poll_fn,
+    future::Future,
+    pin::Pin,
     task::{Context, Poll, Waker},
 };
 
@@ -13,7 +14,9 @@ use std::{
 #[derive(Debug, Default)]
 pub struct Signal {
     count: Cell<u64>,
-    waiting: RefCell<Vec<Waker>>,
+    /// Each with its ticket, which rise.
+    waiting: RefCell<Vec<(u64, Waker)>>,
+    tickets: Cell<u64>,
 }
 
 impl Signal {
@@ -26,7 +29,7 @@ impl Signal {
     pub fn notify(&self) {
         self.count.set(self.count.get().wrapping_add(1));
         // A wake only puts a task into the run queue, so it can't come back here.
-        for waker in self.waiting.borrow_mut().drain(..) {
+        for (_, waker) in self.waiting.borrow_mut().drain(..) {
             waker.wake();
         }
     }
@@ -35,21 +38,89 @@ impl Signal {
         !self.waiting.borrow().is_empty()
     }
 
-    /// Ready once the count is another than `seen`.
-    pub fn poll_past(&self, seen: u64, cx: &mut Context<'_>) -> Poll<()> {
-        if self.count.get() != seen {
+    /// Waits until the count is another than `seen`.
+    pub fn past(&self, seen: u64) -> Past<'_> {
+        Past { signal: self, seen, ticket: None }
+    }
+}
+
+/// A wait for a [`Signal`].
+///
+/// # Cancel-safety
+/// Nothing is lost, and nothing is left behind in the signal, which may not happen for days.
+#[derive(Debug)]
+pub struct Past<'a> {
+    signal: &'a Signal,
+    seen: u64,
+    /// Of the waker that the signal has.
+    ticket: Option<u64>,
+}
+
+impl Future for Past<'_> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let signal = self.signal;
+        if signal.count.get() != self.seen {
             return Poll::Ready(());
         }
-        let mut waiting = self.waiting.borrow_mut();
-        if !waiting.last().is_some_and(|last| last.will_wake(cx.waker())) {
-            waiting.push(cx.waker().clone());
+        let mut waiting = signal.waiting.borrow_mut();
+        let held = self.ticket.map(|held| waiting.binary_search_by_key(&held, |(held, _)| *held));
+        if let Some(Ok(at)) = held {
+            waiting[at].1.clone_from(cx.waker());
+        } else {
+            let ticket = signal.tickets.get();
+            signal.tickets.set(ticket + 1);
+            waiting.push((ticket, cx.waker().clone()));
+            self.ticket = Some(ticket);
         }
         Poll::Pending
     }
+}
 
-    /// # Cancel-safety
-    /// Nothing is lost; the waker stays in the list until the next [`Signal::notify`].
-    pub async fn past(&self, seen: u64) {
-        poll_fn(|cx| self.poll_past(seen, cx)).await;
+impl Drop for Past<'_> {
+    fn drop(&mut self) {
+        let Some(ticket) = self.ticket.filter(|_| self.signal.count.get() == self.seen) else {
+            return;
+        };
+        let mut waiting = self.signal.waiting.borrow_mut();
+        if let Ok(at) = waiting.binary_search_by_key(&ticket, |(ticket, _)| *ticket) {
+            waiting.remove(at);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+
+    fn poll(past: &mut Past<'_>) -> Poll<()> {
+        Pin::new(past).poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    #[test]
+    fn who_waits_no_more_leaves_nothing_behind() {
+        let signal = Signal::default();
+        let mut waits: Vec<_> = (0..5).map(|_| signal.past(signal.count())).collect();
+        for _ in 0..3 {
+            assert!(waits.iter_mut().all(|past| poll(past).is_pending()));
+        }
+        assert_eq!(signal.waiting.borrow().len(), 5);
+        for at in [2, 3, 0] {
+            waits.remove(at);
+        }
+        assert_eq!(signal.waiting.borrow().len(), 2);
+        signal.notify();
+        assert!(!signal.has_waiting());
+        assert!(waits.iter_mut().all(|past| poll(past).is_ready()));
+        // Those who came after it happened wait on.
+        let mut next = signal.past(signal.count());
+        assert!(poll(&mut next).is_pending());
+        drop(waits);
+        assert!(signal.has_waiting());
+        drop(next);
+        assert!(!signal.has_waiting());
     }
 }
