@@ -45,6 +45,10 @@ macro_rules! network_command {
             #[argh(option, default = "8")]
             paced_seconds: u32,
 
+            /// seconds of the same with --readers beside it (default: as many)
+            #[argh(option)]
+            beside_seconds: Option<u32>,
+
             /// consumers that join for the fan-out phase (default 16; 0 leaves it out)
             #[argh(option, default = "16")]
             consumers: u32,
@@ -128,6 +132,7 @@ macro_rules! network_command {
                     events: self.events,
                     rate: self.rate.max(1.0),
                     paced_seconds: self.paced_seconds,
+                    beside_seconds: self.beside_seconds.unwrap_or(self.paced_seconds),
                     consumers: self.consumers,
                     fan_out_events: if self.consumers == 0 { 0 } else { self.fan_out_events },
                     idle_seconds: self.idle_seconds,

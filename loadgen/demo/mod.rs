@@ -53,6 +53,8 @@ pub struct Options {
     pub events: u32,
     pub rate: f64,
     pub paced_seconds: u32,
+    /// With readers beside it.
+    pub beside_seconds: u32,
     pub consumers: u32,
     pub fan_out_events: u32,
     pub idle_seconds: u32,
@@ -91,12 +93,13 @@ pub enum DemoError {
 impl Options {
     /// The phases, in order. The first makes every account known to the relay.
     fn plan(&self) -> Vec<PhasePlan> {
-        let paced = (self.rate * f64::from(self.paced_seconds)) as u32;
+        let paced = |seconds: u32| (self.rate * f64::from(seconds)) as u32;
+        let beside = if self.readers > 0 { paced(self.beside_seconds) } else { 0 };
         let plans = [
             ("warm-up", self.spec.accounts, None, 0, None),
             ("full speed", self.events, None, 0, None),
-            ("paced", paced, Some(self.rate), 0, None),
-            ("replay beside", self.beside(paced), Some(self.rate), 0, Some(self.readers())),
+            ("paced", paced(self.paced_seconds), Some(self.rate), 0, None),
+            ("replay beside", beside, Some(self.rate), 0, Some(self.readers())),
             ("fan-out", self.fan_out_events, None, self.consumers, None),
         ];
         let mut first = 0;
@@ -109,11 +112,6 @@ impl Options {
             }
         }
         phases
-    }
-
-    /// Events of the paced phase with readers beside it.
-    fn beside(&self, paced: u32) -> u32 {
-        if self.readers > 0 { paced } else { 0 }
     }
 
     fn readers(&self) -> (u32, Manner) {
