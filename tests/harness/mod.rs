@@ -13,6 +13,8 @@
 pub mod author;
 pub mod consumer;
 pub mod corpus;
+pub mod dice;
+pub mod disk;
 pub mod forge;
 pub mod http;
 pub mod json;
@@ -31,6 +33,8 @@ use std::{
 };
 
 pub use consumer::Consumer;
+pub use dice::Dice;
+pub use disk::Disk;
 pub use pds::{Describe, FakePds};
 pub use plc::{FakePlc, Fault};
 pub use postgres::Postgres;

@@ -25,6 +25,7 @@ pub struct Relay {
     output: Arc<(Mutex<Output>, Condvar)>,
     directory: TempDir,
     arguments: Vec<String>,
+    environment: Vec<(String, String)>,
     prepare: fn(&mut Command),
     pub api: SocketAddr,
     pub metrics: SocketAddr,
@@ -47,6 +48,13 @@ impl Relay {
     pub fn start_in(directory: TempDir, plc_url: &str, arguments: &[&str]) -> Self {
         let mut relay = Self::new(directory, plc_url, arguments, |_| {});
         relay.launch();
+        relay
+    }
+
+    /// A relay whose data folder is there, but which has not been started.
+    pub fn unstarted(plc_url: &str, arguments: &[&str]) -> Self {
+        let relay = Self::new(TempDir::new().unwrap(), plc_url, arguments, |_| {});
+        std::fs::create_dir(relay.data_dir()).unwrap();
         relay
     }
 
@@ -75,6 +83,7 @@ impl Relay {
             output: Arc::default(),
             directory,
             arguments: all,
+            environment: Vec::new(),
             prepare,
             api: unbound,
             metrics: unbound,
@@ -96,7 +105,16 @@ impl Relay {
         self.arguments = own.into_iter().chain(arguments.iter().map(|&text| text.into())).collect();
     }
 
-    fn execute(&mut self) {
+    /// Variables for the next launches.
+    pub fn set_environment(&mut self, variables: Vec<(String, String)>) {
+        self.environment = variables;
+    }
+
+    /// Starts the binary on the same data folder, without waiting for it.
+    ///
+    /// # Panics
+    /// If it is running.
+    pub fn execute(&mut self) {
         assert!(self.child.is_none(), "it is running");
         self.output = Arc::default();
         let mut command = Command::new(env!("CARGO_BIN_EXE_relayered"));
@@ -115,6 +133,7 @@ impl Relay {
             // Otherwise hosts may send 50 events a second.
             command.args(["--trusted-domains", "*"]);
         }
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         (self.prepare)(&mut command);
         let mut child = command.spawn().unwrap();
         let stderr = child.stderr.take().unwrap();
@@ -244,6 +263,16 @@ impl Relay {
         let mut child = self.child.take().unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
+    }
+
+    /// Whether it has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.as_mut().unwrap().try_wait().unwrap().is_some()
+    }
+
+    /// Waits until it has ended by itself.
+    pub fn wait_for_exit(&mut self) -> ExitStatus {
+        wait(self.child.take().unwrap())
     }
 
     /// SIGTERM, and the exit status.

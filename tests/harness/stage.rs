@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::{
-    FakePds, FakePlc, Relay,
+    Disk, FakePds, FakePlc, Relay,
     corpus::{Corpus, HOSTS},
 };
 
@@ -17,9 +17,25 @@ pub struct Stage {
 impl Stage {
     /// Starts the relay, and waits until it has connected to all hosts.
     pub fn new(arguments: &[&str]) -> Self {
+        Self::prepared(arguments, |_| {})
+    }
+
+    /// The same, and the disk under the relay's data folder.
+    pub fn on_disk(arguments: &[&str]) -> (Self, Disk) {
+        let mut disk = None;
+        let stage = Self::prepared(arguments, |relay| {
+            let under = disk.insert(Disk::under(relay.data_dir()));
+            relay.set_environment(under.environment());
+        });
+        (stage, disk.unwrap())
+    }
+
+    fn prepared(arguments: &[&str], prepare: impl FnOnce(&mut Relay)) -> Self {
         let corpus = Corpus::load();
         let (plc, hosts) = corpus.network();
-        let relay = Relay::start(&plc, arguments);
+        let mut relay = Relay::unstarted(&plc.url(), arguments);
+        prepare(&mut relay);
+        relay.launch();
         for pds in &hosts {
             relay.add_host(pds);
         }

@@ -90,8 +90,13 @@ impl Core {
     }
 
     /// Verifies some frames and hands on what came of it. While the sequencer's ring is full, no
-    /// frames are taken, so that the inboxes fill up and the readers stop.
+    /// frames are taken, so that the inboxes fill up and the readers stop. Once a shard that stops is
+    /// drained, the sequencer takes nothing more: what an answer sets free now comes again after the
+    /// next start.
     fn verify(&self, now: WallTime) -> bool {
+        if self.phase_done.get() >= Phase::Drained {
+            return false;
+        }
         let mut accounts = self.accounts.borrow_mut();
         if !self.push_verified(&mut accounts) {
             return false;
