@@ -78,8 +78,7 @@ fn back_up(dir: &Path, log_only: bool, config: &Config) -> Result<(), Fatal> {
         "segments": copied.segments, "linked": copied.linked,
     });
     // Last: a directory without it is no complete backup.
-    fs::write(dir.join(ABOUT), about.to_string())
-        .map_err(|error| io_fault("write", &dir.join(ABOUT), &error))?;
+    write_synced(dir, ABOUT, about.to_string().as_bytes())?;
     println!("{about}");
     Ok(())
 }
@@ -97,12 +96,21 @@ fn restore(dir: &Path, config: &Config) -> Result<(), Fatal> {
     let taken_at = about["takenAt"].as_u64().unwrap_or(0);
     let since = unix_now().saturating_sub(taken_at);
     let margin = MARGIN + MARGIN_A_SECOND.saturating_mul(since);
+    if let DatabaseUrl::File(path) = &config.database
+        && path.exists()
+    {
+        return Err(Fatal::new(Code::Config, format!("{} exists", path.display()))
+            .remedy("Restore into an empty data directory: move the old one away"));
+    }
+    let log_fault = |error| Fatal::of(Code::Config, &error);
+    // The lease comes last: until then a start refuses what is there.
+    backup::restore_events(&dir.join(LOG), &config.log_dir).map_err(log_fault)?;
     // Without one the database is restored apart.
     if let Some(file) = about["database"].as_str() {
         restore_database(&dir.join(file), &config.database)?;
     }
-    let leased = backup::restore(&dir.join(LOG), &config.log_dir, margin)
-        .map_err(|error| Fatal::of(Code::Config, &error))?;
+    let leased =
+        backup::restore_lease(&dir.join(LOG), &config.log_dir, margin).map_err(log_fault)?;
     println!("{}", json!({ "log": config.log_dir, "nextSeq": leased.0 + 1 }));
     Ok(())
 }
@@ -115,14 +123,24 @@ fn restore_database(file: &Path, database: &DatabaseUrl) -> Result<(), Fatal> {
             Fatal::of(Code::Config, &error).remedy("Restore into an empty database")
         });
     };
-    if path.exists() {
-        return Err(Fatal::new(Code::Config, format!("{} exists", path.display()))
-            .remedy("Restore into an empty data directory: move the old one away"));
-    }
     let parent = path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(parent).map_err(|error| io_fault("create", parent, &error))?;
     fs::copy(file, path).map_err(|error| io_fault("copy to", path, &error))?;
-    Ok(())
+    sync(path)?;
+    sync(parent)
+}
+
+/// A file or a directory: what is in it survives a power loss.
+fn sync(path: &Path) -> Result<(), Fatal> {
+    let synced = fs::File::open(path).and_then(|file| file.sync_all());
+    synced.map_err(|error| io_fault("sync", path, &error))
+}
+
+fn write_synced(dir: &Path, name: &str, bytes: &[u8]) -> Result<(), Fatal> {
+    let path = dir.join(name);
+    fs::write(&path, bytes).map_err(|error| io_fault("write", &path, &error))?;
+    sync(&path)?;
+    sync(dir)
 }
 
 fn unix_now() -> u64 {

@@ -7,7 +7,6 @@
 use std::{
     fs, io,
     io::Read as _,
-    path::Path,
     sync::{Arc, mpsc},
     thread,
     time::Duration,
@@ -42,10 +41,6 @@ use crate::{
 const ENGINE_STOP_MAX: Duration = Duration::from_secs(3);
 /// For the control plane to write everything down.
 const CONTROL_STOP_MAX: Duration = Duration::from_millis(1500);
-/// If the event log is gone, numbering goes on this far behind the last number in the database,
-/// which lags the log by less than a second.
-const LOST_LOG_MARGIN: u64 = 1_000_000;
-
 /// Pause between attempts to reach the database at start; it doubles from one to the other.
 const DATABASE_PAUSE_MIN: Duration = Duration::from_millis(500);
 const DATABASE_PAUSE_MAX: Duration = Duration::from_secs(10);
@@ -167,18 +162,12 @@ fn start_engine(config: &Config, store: &Store, bell: &Arc<Doorbell>) -> Result<
     engine.log.replay_bytes = config.replay_bytes;
     engine.log.initial_seq = config.initial_seq;
     engine.log.followed = true;
+    engine.log.known_seq = known.0;
     if let Some(bytes) = config.log_memory_bytes {
         let chunks = bytes / engine.log.chunk_bytes as u64;
         engine.log.chunks_in_memory = usize::try_from(chunks).unwrap_or(usize::MAX).max(2);
     }
     engine.limits.accounts_memory_bytes = config.accounts_memory_bytes;
-    if known.0 > 0 && is_empty(&config.log_dir) {
-        engine.log.initial_seq = config.initial_seq.max(known.0 + LOST_LOG_MARGIN);
-        tracing::warn!(
-            initial_seq = engine.log.initial_seq,
-            "the event log is gone: numbering goes on well behind the last number known"
-        );
-    }
     engine.consumers.stall = config.consumer_stall;
     engine.consumers.ping = config.consumer_ping;
     engine.driver = match config.driver {
@@ -193,10 +182,6 @@ fn start_engine(config: &Config, store: &Store, bell: &Arc<Doorbell>) -> Result<
         engine.pin = pin;
     }
     wiring::start(engine, bell).map_err(|error| Fatal::of(Code::Config, &error))
-}
-
-fn is_empty(directory: &Path) -> bool {
-    fs::read_dir(directory).map_or(true, |mut entries| entries.next().is_none())
 }
 
 fn control_config(

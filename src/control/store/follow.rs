@@ -32,11 +32,6 @@ struct HostPlace {
     floor: RelaySeq,
 }
 
-impl HostPlace {
-    /// Of a host without a row.
-    const UNKNOWN: Self = Self { cursor: None, floor: RelaySeq(0) };
-}
-
 /// The store's place in the log, and the events above their hosts' cursors.
 pub(super) struct Follower {
     pub(super) tail: Box<dyn LogTail>,
@@ -108,9 +103,11 @@ impl Follower {
     }
 
     fn note_emitted(&mut self, record: &LogRecord, places: &HashMap<HostId, HostPlace>) {
-        let place = places.get(&record.host).unwrap_or(&HostPlace::UNKNOWN);
+        // A host without a row was lost with an older database: it will be another one's number, or
+        // nobody's.
+        let Some(place) = places.get(&record.host) else { return };
         let above = place.cursor.is_none_or(|cursor| record.host_seq > cursor);
-        if record.host != HostId::RELAY && above && record.seq > place.floor {
+        if above && record.seq > place.floor {
             self.emitted.entry(record.host).or_default().insert(record.host_seq, record.seq);
         }
     }

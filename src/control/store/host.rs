@@ -57,10 +57,13 @@ impl Database {
 
     pub(super) fn insert_host(&mut self, host: &NewHost, now: u64) -> Result<HostRow, StoreError> {
         self.sql.execute(
+            // Accounts may be of a host whose row is lost: no other host gets its number.
             "INSERT INTO host (id, hostname, no_ssl, status, status_since, trusted, account_limit,
                                by_admin, created_at, updated_at)
-             VALUES ((SELECT coalesce(max(id), 0) + 1 FROM host), ?1, ?2, 'active', ?3, ?4, ?5, ?6,
-                     ?3, ?3)
+             VALUES ((SELECT coalesce(max(known.id), 0) + 1
+                      FROM (SELECT max(id) AS id FROM host
+                            UNION ALL SELECT max(host_id) FROM account) AS known),
+                     ?1, ?2, 'active', ?3, ?4, ?5, ?6, ?3, ?3)
              ON CONFLICT (hostname) DO NOTHING",
             &values![
                 &host.hostname,

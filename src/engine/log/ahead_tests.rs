@@ -10,7 +10,7 @@ use super::{
     AppendError, LogConfig, LogPos, LogWriter,
     faults::{Fault, FaultyDisk},
     recovery,
-    tests::{Sample, append, config, files, open_quiet, read_all, restore},
+    tests::{Sample, append, append_one, config, files, open_quiet, read_all, restore},
 };
 
 #[test]
@@ -150,4 +150,24 @@ fn spare_files_are_put_away_at_a_start_wherever_a_crash_came() {
     let writer = open_quiet(config(dir.path())).unwrap();
     assert!(stored.starts_with(&read_all(&writer.reader(), LogPos(0))));
     assert_eq!(files(dir.path()).iter().filter(|(name, _)| name.contains("spare")).count(), 0);
+}
+
+#[test]
+fn a_log_that_is_older_than_what_is_known_elsewhere_goes_on_well_behind_that() {
+    let dir = tempdir().unwrap();
+    let with = |known_seq| LogConfig { known_seq, ..config(dir.path()) };
+    // None at all; then one that is ahead of what is known, as it should be.
+    let mut writer = open_quiet(with(700)).unwrap();
+    let first = append_one(&mut writer, &Sample::new(1));
+    assert!(first.0 > 700 + 100_000, "{first}");
+    let before = files(dir.path());
+    writer.close().unwrap();
+    let mut writer = open_quiet(with(first.0)).unwrap();
+    let second = append_one(&mut writer, &Sample::new(1));
+    assert_eq!(second, first.next());
+    writer.close().unwrap();
+    // An older copy is put back.
+    restore(dir.path(), &before);
+    let known = first.0 + 1_000_000;
+    assert!(open_quiet(with(known)).unwrap().next_seq().0 > known + 100_000);
 }

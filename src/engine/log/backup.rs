@@ -7,7 +7,7 @@
 use std::{
     fs,
     io::{self, ErrorKind},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use ports::RelaySeq;
@@ -15,7 +15,7 @@ use ports::RelaySeq;
 use super::{
     LogError, erase,
     lease::Lease,
-    storage::Disk,
+    storage::{Disk, Storage},
     tools::{self, LogFiles, Names},
 };
 
@@ -60,8 +60,7 @@ pub fn backup(from: &Path, to: &Path) -> Result<Copied, LogError> {
         copied.segments += 1;
         copied.linked += u64::from(linked);
     }
-    let lease = Lease::read(from)?
-        .ok_or_else(|| LogError::Lease { path: super::lease::path(from), what: "missing" })?;
+    let lease = read_lease(from)?;
     copied.leased = lease.leased.max(newest.unwrap_or(RelaySeq(0)));
     let torn_from = newest.unwrap_or(RelaySeq(copied.leased.0 + 1));
     let lease = Lease { leased: copied.leased, active: newest, torn_from, clean: None };
@@ -69,27 +68,59 @@ pub fn backup(from: &Path, to: &Path) -> Result<Copied, LogError> {
     Ok(copied)
 }
 
-/// Puts a copy into a directory that holds no log yet. Numbering will go on `margin` above all that
-/// had been given out when the copy was made; gives the number before the next.
+/// Puts a copy's events into a directory that holds no log yet. A relay refuses it before
+/// [`restore_lease`].
 ///
 /// # Errors
 /// If a file can't be read or written, or `to` holds a log.
-pub fn restore(from: &Path, to: &Path, margin: u64) -> Result<RelaySeq, LogError> {
-    let lease = Lease::read(from)?
-        .ok_or_else(|| LogError::Lease { path: super::lease::path(from), what: "missing" })?;
+pub fn restore_events(from: &Path, to: &Path) -> Result<(), LogError> {
+    read_lease(from)?;
     make_empty(to)?;
     let failed = |error| LogError::io("copy to", to, error);
-    erase::copy_noted(from, to).map_err(failed)?;
+    fs::write(mark(to), b"").map_err(failed)?;
+    Disk.sync_dir(to).map_err(failed)?;
     for (_, files) in tools::list(from)? {
-        for file in [&files.index, &files.data].into_iter().flatten() {
+        for (_, file) in files.in_order() {
             let name = file.file_name().unwrap_or_default();
             copy_synced(file, &to.join(name)).map_err(failed)?;
         }
     }
+    erase::copy_noted(from, to).map_err(failed)?;
+    Disk.sync_dir(to).map_err(failed)
+}
+
+/// The last step. Numbering will go on `margin` above all that had been given out when the copy was made;
+/// gives the number before the next.
+///
+/// # Errors
+/// If a file can't be read or written.
+pub fn restore_lease(from: &Path, to: &Path, margin: u64) -> Result<RelaySeq, LogError> {
+    let lease = read_lease(from)?;
     let leased = RelaySeq(lease.leased.0.saturating_add(margin));
     let lease = Lease { leased, ..lease };
     lease.write(&Disk, to).map_err(|error| LogError::io("write the lease in", to, error))?;
+    fs::remove_file(mark(to))
+        .and_then(|()| Disk.sync_dir(to))
+        .map_err(|error| LogError::io("finish the restore in", to, error))?;
     Ok(leased)
+}
+
+/// There while a log is being put back.
+fn mark(dir: &Path) -> PathBuf {
+    dir.join("restoring")
+}
+
+/// Refuses what a restore has left that did not come to its end.
+pub(super) fn check_restored(dir: &Path) -> Result<(), LogError> {
+    if mark(dir).exists() {
+        return Err(LogError::HalfRestored { path: dir.into() });
+    }
+    Ok(())
+}
+
+fn read_lease(from: &Path) -> Result<Lease, LogError> {
+    Lease::read(from)?
+        .ok_or_else(|| LogError::Lease { path: super::lease::path(from), what: "missing" })
 }
 
 fn make_empty(to: &Path) -> Result<(), LogError> {
@@ -129,7 +160,8 @@ fn keep(first: RelaySeq, files: &Names, to: &Path) -> io::Result<bool> {
     for (kind, file) in files.in_order() {
         let target = super::segment::path(to, first, kind);
         match fs::hard_link(file, &target) {
-            Ok(()) => {}
+            // The relay may not have come to it yet.
+            Ok(()) => fs::File::open(&target)?.sync_all()?,
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 // Both or none.
                 for (kind, _) in files.in_order() {

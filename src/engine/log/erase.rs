@@ -456,6 +456,8 @@ pub(super) fn pending_after(noted: RelaySeq, segments: &Segments) -> (Vec<TakeDo
 }
 
 const MAGIC: &[u8; 8] = b"rlyreras";
+/// Another one is no valid file: all take-downs are done again then, which does no harm.
+const VERSION: u32 = 1;
 const BYTES: usize = 32;
 
 fn path(dir: &Path) -> PathBuf {
@@ -465,7 +467,7 @@ fn path(dir: &Path) -> PathBuf {
 fn encode(through: RelaySeq) -> [u8; BYTES] {
     let mut out = [0; BYTES];
     out[..8].copy_from_slice(MAGIC);
-    put_u32(&mut out, 8, 1);
+    put_u32(&mut out, 8, VERSION);
     put_u64(&mut out, 16, through.0);
     let crc = crc32c::crc32c(&out[..BYTES - 4]);
     put_u32(&mut out, BYTES - 4, crc);
@@ -485,6 +487,7 @@ pub(super) fn read_noted(dir: &Path) -> RelaySeq {
     let Ok(bytes) = fs::read(path(dir)) else { return RelaySeq(0) };
     let whole = bytes.len() == BYTES
         && &bytes[..8] == MAGIC
+        && get_u32(&bytes, 8) == VERSION
         && crc32c::crc32c(&bytes[..BYTES - 4]) == get_u32(&bytes, BYTES - 4);
     RelaySeq(if whole { get_u64(&bytes, 16) } else { 0 })
 }

@@ -9,7 +9,7 @@ use std::{
 use ports::RelaySeq;
 
 use super::{
-    LogError, LogPos,
+    LogConfig, LogError, LogPos,
     format::{get_u32, get_u64, put_u32, put_u64},
     storage::{Storage, replace_file},
 };
@@ -116,4 +116,39 @@ impl Lease {
     pub(super) fn write(&self, storage: &dyn Storage, dir: &Path) -> io::Result<()> {
         replace_file(storage, &path(dir), &self.encode())
     }
+}
+
+/// If the log is gone, numbering goes on this far behind the last number known elsewhere, which lags the
+/// log by less than a second.
+const LOST_LOG_MARGIN: u64 = 1_000_000;
+
+/// The number to go on with. `end_seq` is the number behind the newest event, zero without events.
+pub(super) fn next_seq(
+    config: &LogConfig,
+    lease: Option<Lease>,
+    end_seq: RelaySeq,
+) -> Result<RelaySeq, LogError> {
+    let floor = config.initial_seq.max(1);
+    let next = match lease {
+        Some(Lease { clean: Some(clean), .. }) => clean.next,
+        Some(lease) => lease.leased.next(),
+        // A new log, or an operator who has put the floor above what is there.
+        None if end_seq.0 == 0 || floor > end_seq.0 => RelaySeq(floor),
+        None => {
+            return Err(LogError::Lease { path: path(&config.dir), what: "missing" });
+        }
+    };
+    let next = RelaySeq(next.0.max(floor).max(end_seq.0));
+    if config.known_seq < next.0 {
+        return Ok(next);
+    }
+    let behind = RelaySeq(config.known_seq + LOST_LOG_MARGIN);
+    tracing::error!(
+        log = next.0 - 1,
+        known = config.known_seq,
+        next = behind.0,
+        "events are missing: the event log is gone, or was replaced by an older one. Numbering goes \
+         on well behind the last number known"
+    );
+    Ok(behind)
 }

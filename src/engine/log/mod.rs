@@ -78,6 +78,9 @@ pub struct LogConfig {
     pub initial_seq: u64,
     /// Segments stay, whatever the window, until who follows the log has released their events.
     pub followed: bool,
+    /// Somebody else knows that numbers up to this one were given out. If the log does not, it was lost,
+    /// or replaced by an older one.
+    pub known_seq: u64,
     /// How many numbers are reserved ahead; an unclean stop skips at most so many.
     pub lease_size: u64,
 }
@@ -95,6 +98,7 @@ impl LogConfig {
             replay_bytes: None,
             initial_seq: 1,
             followed: false,
+            known_seq: 0,
             // Renewed at half, so a disk may take long to say that it has the next one.
             lease_size: 400_000,
         }
@@ -106,6 +110,11 @@ impl LogConfig {
 pub enum LogError {
     #[error("{op} {}: {source}", path.display())]
     Io { op: &'static str, path: PathBuf, source: io::Error },
+    #[error(
+        "the restore into {} did not come to its end: empty the data directory and restore again",
+        path.display()
+    )]
+    HalfRestored { path: PathBuf },
     #[error("{} is in use by another process: stop it, or choose another data directory", path.display())]
     Locked { path: PathBuf },
     #[error(

@@ -13,6 +13,7 @@ use ports::{RelaySeq, ring::Doorbell};
 
 use super::{
     LogConfig, LogError, LogPos, LogWriter,
+    backup::check_restored,
     erase::{self, Erasures},
     format::{
         CHECKPOINT_BYTES, CHECKPOINT_OFFSETS, FileKind, HEADER_BYTES, Header, HeaderFault,
@@ -35,6 +36,7 @@ pub(super) fn open(
     let dir = &config.dir;
     fs::create_dir_all(dir).map_err(|error| LogError::io("create", dir, error))?;
     let lock = lock(dir)?;
+    check_restored(dir)?;
     let lease = Lease::read(dir);
     let recovery = Recovery { storage: &*storage, dir };
     let found = lease.as_ref().ok().copied().flatten();
@@ -42,7 +44,7 @@ pub(super) fn open(
     let segments = recovery.segments(found)?;
     let end = segments.last().map(|last| (last.end_seq(MAX.0), last.end_pos(MAX.1)));
     let (end_seq, end_pos) = end.unwrap_or((RelaySeq(0), LogPos(0)));
-    let next = next_seq(&config, lease?, end_seq)?;
+    let next = lease::next_seq(&config, lease?, end_seq)?;
     let lease = Lease {
         leased: RelaySeq(next.0 + config.lease_size - 1),
         active: segments.last().map(|last| last.first_seq),
@@ -107,25 +109,6 @@ fn lock(dir: &Path) -> Result<File, LogError> {
         }
     }
     Ok(file)
-}
-
-/// The number to go on with. `end_seq` is the number behind the newest event, zero without events.
-fn next_seq(
-    config: &LogConfig,
-    lease: Option<Lease>,
-    end_seq: RelaySeq,
-) -> Result<RelaySeq, LogError> {
-    let floor = config.initial_seq.max(1);
-    let next = match lease {
-        Some(Lease { clean: Some(clean), .. }) => clean.next,
-        Some(lease) => lease.leased.next(),
-        // A new log, or an operator who has put the floor above what is there.
-        None if end_seq.0 == 0 || floor > end_seq.0 => RelaySeq(floor),
-        None => {
-            return Err(LogError::Lease { path: lease::path(&config.dir), what: "missing" });
-        }
-    };
-    Ok(RelaySeq(next.0.max(floor).max(end_seq.0)))
 }
 
 struct Recovery<'a> {

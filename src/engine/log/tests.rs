@@ -79,7 +79,7 @@ pub(super) fn append(writer: &mut LogWriter, count: usize, filling: usize) -> Ve
     stored
 }
 
-fn append_one(writer: &mut LogWriter, sample: &Sample) -> RelaySeq {
+pub(super) fn append_one(writer: &mut LogWriter, sample: &Sample) -> RelaySeq {
     let mut tries = 0;
     loop {
         let result = writer.append(&sample.entry(1_000_000)).and_then(|seq| {

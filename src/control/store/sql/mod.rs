@@ -147,7 +147,7 @@ impl Sql {
         work: impl FnOnce(&mut Self) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         match self {
-            Self::Sqlite(sqlite) => sqlite.begin()?,
+            Self::Sqlite(sqlite) => sqlite.begin(durability)?,
             Self::Postgres(postgres) => postgres.begin(durability)?,
         }
         let done = work(self);

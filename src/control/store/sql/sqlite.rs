@@ -7,7 +7,7 @@ use rusqlite::{
     types::{ToSqlOutput, ValueRef},
 };
 
-use super::{Columns, Row, Value};
+use super::{Columns, Durability, Row, Value};
 use crate::store::StoreError;
 
 /// How long a statement waits for another process (a backup, the sqlite3 tool) that holds a lock.
@@ -44,21 +44,20 @@ impl Sqlite {
 
     fn prepare(mut connection: Connection, cache_bytes: u64) -> Result<Self, StoreError> {
         connection.busy_timeout(BUSY_TIMEOUT)?;
-        // A lost tail after power loss is made good from the event log, so a transaction needs no
-        // sync of its own: NORMAL syncs at checkpoints.
         connection.pragma_update(None, "journal_mode", "WAL")?;
-        connection.pragma_update(None, "synchronous", "NORMAL")?;
         // In KiB if it is negative.
         let cache = i64::try_from(cache_bytes / 1024).unwrap_or(i64::MAX);
         connection.pragma_update(None, "cache_size", -cache)?;
         connection.pragma_update(None, "temp_store", "MEMORY")?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS);
         embedded::migrations::runner().run(&mut connection)?;
-        Ok(Self {
+        let mut sqlite = Self {
             connection,
             #[cfg(test)]
             steps: 0,
-        })
+        };
+        sqlite.set_durability(Durability::Disk)?;
+        Ok(sqlite)
     }
 
     pub(super) fn query(&mut self, sql: &str, params: &[Value]) -> Result<Vec<Row>, StoreError> {
@@ -105,8 +104,23 @@ impl Sqlite {
         Ok(changed)
     }
 
-    pub(super) fn begin(&mut self) -> Result<(), StoreError> {
-        self.execute("BEGIN IMMEDIATE", &[]).map(drop)
+    /// Whether the end of a transaction waits for the disk.
+    fn set_durability(&mut self, durability: Durability) -> Result<(), StoreError> {
+        // NORMAL syncs at checkpoints only, and a power loss takes the last transactions.
+        let synchronous = match durability {
+            Durability::Disk => "FULL",
+            Durability::Log => "NORMAL",
+        };
+        Ok(self.connection.pragma_update(None, "synchronous", synchronous)?)
+    }
+
+    pub(super) fn begin(&mut self, durability: Durability) -> Result<(), StoreError> {
+        self.set_durability(durability)?;
+        let begun = self.execute("BEGIN IMMEDIATE", &[]);
+        if begun.is_err() {
+            self.set_durability(Durability::Disk)?;
+        }
+        begun.map(drop)
     }
 
     pub(super) fn commit(&mut self) -> Result<(), StoreError> {
@@ -114,15 +128,17 @@ impl Sqlite {
         if done.is_err() && !self.connection.is_autocommit() {
             self.rollback()?;
         }
+        // Statements outside of a transaction are changes that somebody was told of.
+        self.set_durability(Durability::Disk)?;
         done.map(drop)
     }
 
     pub(super) fn rollback(&mut self) -> Result<(), StoreError> {
         // Some errors (a full disk) have ended the transaction already.
-        if self.connection.is_autocommit() {
-            return Ok(());
+        if !self.connection.is_autocommit() {
+            self.execute("ROLLBACK", &[])?;
         }
-        self.execute("ROLLBACK", &[]).map(drop)
+        self.set_durability(Durability::Disk)
     }
 
     /// Empties the write-ahead log into the database file.
