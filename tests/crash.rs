@@ -6,27 +6,14 @@
 
 mod harness;
 
-use std::env;
-
-use harness::{Consumer, consumer, stage::Stage};
+use harness::{
+    Consumer, Dice, consumer,
+    dice::number,
+    raw::{Got, RawConsumer},
+    stage::Stage,
+};
 
 const KILLS: u64 = 25;
-
-fn number(variable: &str) -> Option<u64> {
-    env::var(variable).ok().map(|text| text.parse().unwrap())
-}
-
-/// A small generator of numbers (splitmix64), so that a run can be repeated.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % end
-    }
-}
 
 /// A consumer that connects again with the last number it has, and keeps all that it ever got.
 #[derive(Default)]
@@ -61,9 +48,72 @@ impl Reader {
     }
 }
 
+/// One who takes no more at a time than the sockets hold, so that it is always behind.
+#[derive(Default)]
+struct SlowReader {
+    frames: Vec<Vec<u8>>,
+    open: Option<RawConsumer>,
+}
+
+impl SlowReader {
+    fn connect(&mut self, stage: &Stage) {
+        let newest = self.frames.last().map_or(0, |frame| consumer::event(frame).seq);
+        self.open = Some(RawConsumer::connect(stage.relay.api, &format!("?cursor={newest}")));
+    }
+
+    /// The relay is gone: what the sockets hold is left, and its last event may be cut.
+    fn disconnect(&mut self) {
+        let Some(mut open) = self.open.take() else { return };
+        while open.read_some(1 << 16) {}
+        while let Some(got) = open.take_read() {
+            if let Got::Event(frame) = got {
+                self.frames.push(frame);
+            }
+        }
+    }
+
+    fn take_rest(&mut self, stage: &Stage, count: usize) {
+        self.connect(stage);
+        let open = self.open.as_mut().unwrap();
+        while self.frames.len() < count {
+            match open.next_answering() {
+                Got::Event(frame) => self.frames.push(frame),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}
+
+/// Replays from some place in the past in each life of the relay; what each got, and behind which number.
+#[derive(Default)]
+struct Replayer {
+    replays: Vec<(u64, Vec<Vec<u8>>)>,
+    open: Option<(u64, Consumer)>,
+}
+
+impl Replayer {
+    fn connect(&mut self, stage: &Stage, behind: u64) {
+        self.open = Some((behind, Consumer::connect(stage.relay.api, Some(behind))));
+    }
+
+    fn disconnect(&mut self) {
+        let Some((behind, open)) = self.open.take() else { return };
+        open.wait_for_end();
+        self.replays.push((behind, open.frames()));
+    }
+
+    /// Each got just what stands in the log, from its place on.
+    fn check(&self, log: &[Vec<u8>]) {
+        for (behind, frames) in &self.replays {
+            let start = log.partition_point(|frame| consumer::event(frame).seq <= *behind);
+            assert!(log[start..].starts_with(frames), "a replay behind {behind} differs");
+        }
+    }
+}
+
 /// When the relay dies.
 fn pass_time(dice: &mut Dice, readers: &[Reader], stage: &Stage, pushed: usize) {
-    let reader = &readers[dice.below(readers.len() as u64) as usize];
+    let reader = &readers[dice.below(readers.len())];
     match dice.below(4) {
         // At once, before anything has come, or while the hosts connect.
         0 => {}
@@ -80,6 +130,7 @@ fn drill(stage: &mut Stage, kills: u64, dice: &mut Dice) {
     stage.push(0..1);
     Consumer::connect(stage.relay.api, Some(0)).wait_for(stage.hosts.len());
     let mut readers: Vec<Reader> = (0..4).map(|_| Reader::default()).collect();
+    let (mut slow, mut replayer) = (SlowReader::default(), Replayer::default());
     let end = stage.longest();
     let mut pushed = 1;
     for kill in 1..=kills {
@@ -93,6 +144,10 @@ fn drill(stage: &mut Stage, kills: u64, dice: &mut Dice) {
                 reader.connect(stage);
             }
         }
+        slow.connect(stage);
+        let known = &readers[dice.below(readers.len())].frames;
+        let behind = known.get(dice.below(2 * known.len() + 1)).map(|frame| consumer::event(frame));
+        replayer.connect(stage, behind.map_or(0, |event| event.seq));
         if advanced {
             pass_time(dice, &readers, stage, pushed);
         }
@@ -103,6 +158,8 @@ fn drill(stage: &mut Stage, kills: u64, dice: &mut Dice) {
             stage.relay.kill();
         }
         readers.iter_mut().for_each(Reader::disconnect);
+        slow.disconnect();
+        replayer.disconnect();
         stage.relay.launch();
     }
     stage.push(pushed..end);
@@ -112,6 +169,9 @@ fn drill(stage: &mut Stage, kills: u64, dice: &mut Dice) {
     }
     let replay = Consumer::connect(stage.relay.api, Some(0)).wait_for(stage.corpus.event_count());
     stage.corpus.assert_complete(&replay);
+    slow.take_rest(stage, replay.len());
+    assert!(slow.frames == replay, "who reads slowly got something else than who does not");
+    replayer.check(&replay);
     stage.relay.kill();
     for mut reader in readers {
         reader.disconnect();

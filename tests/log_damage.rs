@@ -1,12 +1,15 @@
-//! Torn tails, flipped bits and lost files in the data folder of the real binary: a start repairs or
-//! refuses; it never serves a wrong byte and never gives a number twice.
+//! Torn tails, flipped bits and lost files in the data folder of the real binary, in files of every kind: a
+//! start repairs or refuses, with a message that says of what; it never serves a wrong byte and never gives
+//! a number twice.
+//!
+//! `RELAYERED_TEST_DAMAGES=500` makes it as many, `RELAYERED_TEST_SEED` others; a failure names its seed.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod harness;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     io::{BufRead, BufReader},
     net::SocketAddr,
@@ -14,46 +17,58 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use harness::{ADMIN_KEY, Consumer, Relay, consumer, corpus::Corpus, eventually};
+use harness::{ADMIN_KEY, Consumer, Dice, consumer, dice::number, eventually, stage::Stage};
+use protocol::frame::Body;
+use serde_json::json;
 
-/// SplitMix64.
-struct Dice(u64);
+const DAMAGES: u64 = 24;
 
-impl Dice {
-    fn below(&mut self, end: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) % end.max(1) as u64) as usize
-    }
-}
-
+/// The data folder: files by their path in it.
 type Image = BTreeMap<String, Vec<u8>>;
 
-fn read_image(dir: &Path) -> Image {
-    fs::read_dir(dir)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .map(|path| (path.file_name().unwrap().to_str().unwrap().into(), fs::read(path).unwrap()))
-        .collect()
+fn read_image(data: &Path) -> Image {
+    let mut image = Image::new();
+    for folder in ["", "log/"] {
+        for entry in fs::read_dir(data.join(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            let name = format!("{folder}{}", path.file_name().unwrap().to_str().unwrap());
+            if path.is_file() && name != "log/lock" && !name.ends_with("-shm") {
+                image.insert(name, fs::read(path).unwrap());
+            }
+        }
+    }
+    image
 }
 
-fn write_image(dir: &Path, image: &Image) {
-    let _ = fs::remove_dir_all(dir);
-    fs::create_dir_all(dir).unwrap();
+fn write_image(data: &Path, image: &Image) {
+    let _ = fs::remove_dir_all(data);
+    fs::create_dir_all(data.join("log")).unwrap();
     for (name, bytes) in image {
-        fs::write(dir.join(name), bytes).unwrap();
+        fs::write(data.join(name), bytes).unwrap();
     }
 }
 
-/// Does something to one file, and says what.
+/// What a file is: its name or, of a segment's two files, which of them.
+fn kind(name: &str) -> &str {
+    match name.strip_prefix("log/0") {
+        Some(rest) if rest.contains('x') => "index",
+        Some(_) => "data",
+        None => name,
+    }
+}
+
+/// Does something to one file, of a kind that is chosen first; says what.
 fn damage(image: &mut Image, dice: &mut Dice) -> String {
-    let names: Vec<_> = image.keys().filter(|name| *name != "lock").cloned().collect();
+    let mut names: Vec<_> = image.keys().cloned().collect();
+    let kinds: BTreeSet<_> = names.iter().map(|name| kind(name).to_owned()).collect();
+    let chosen = kinds.iter().nth(dice.below(kinds.len())).unwrap();
+    names.retain(|name| kind(name) == chosen);
     let name = &names[dice.below(names.len())];
     let bytes = image.get_mut(name).unwrap();
-    let at = dice.below(bytes.len());
-    match dice.below(5) {
+    // Headers are small, and there is much to hit in them.
+    let reach = if dice.one_in(3) { bytes.len().min(4096 + 128) } else { bytes.len() };
+    let at = dice.below(reach);
+    match dice.below(6) {
         0 if !bytes.is_empty() => {
             bytes.truncate(at);
             format!("{name} cut at {at}")
@@ -71,6 +86,11 @@ fn damage(image: &mut Image, dice: &mut Dice) -> String {
             bytes.extend((0..at % 3000).map(|byte| byte as u8));
             format!("{name} longer by {}", at % 3000)
         }
+        4 if !bytes.is_empty() => {
+            let end = bytes.len().min(at + 1 + dice.below(64));
+            bytes[at..end].iter_mut().for_each(|byte| *byte = dice.next() as u8);
+            format!("{name} noise at {at}..{end}")
+        }
         _ if !bytes.is_empty() => {
             bytes[at] ^= 1 << dice.below(8);
             format!("{name} bit at {at}")
@@ -79,8 +99,8 @@ fn damage(image: &mut Image, dice: &mut Dice) -> String {
     }
 }
 
-/// Started on the folder; `None` if it has refused.
-fn start(data: &Path) -> Option<(Child, SocketAddr)> {
+/// Started on the folder; what it has said, if it has refused.
+fn start(data: &Path) -> Result<(Child, SocketAddr), String> {
     let mut child = Command::new(env!("CARGO_BIN_EXE_relayered"))
         .env_clear()
         .current_dir(data)
@@ -90,16 +110,20 @@ fn start(data: &Path) -> Option<(Child, SocketAddr)> {
         .spawn()
         .unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
-    let line = lines.find(|line| line.contains("listening api="));
+    let mut said = Vec::new();
+    let found = lines.find(|line| {
+        said.push(line.clone());
+        line.contains("listening api=")
+    });
     // The pipe must not fill up, nor break.
     std::thread::spawn(move || lines.for_each(drop));
-    let Some(line) = line else {
+    let Some(line) = found else {
         let status = eventually("a refusal", || child.try_wait().unwrap());
-        assert!(!status.success() && status.code().is_some(), "{status}");
-        return None;
+        assert!(status.code().is_some_and(|code| code != 0), "{status}: {}", said.join("\n"));
+        return Err(said.join("\n"));
     };
     let api = line.split("api=").nth(1).unwrap().split_whitespace().next().unwrap();
-    Some((child, api.parse().unwrap()))
+    Ok((child, api.parse().unwrap()))
 }
 
 /// What a replay of everything brings, until it ends or nothing more can come.
@@ -116,53 +140,95 @@ fn replay(api: SocketAddr, newest: u64) -> Vec<Vec<u8>> {
     consumer.frames()
 }
 
+/// A refusal names what it is about, and what to do is never to read a stack.
+fn assert_clear(told: &str, what: &str) {
+    let last = told.lines().find(|line| line.starts_with("relayered: ")).unwrap_or_default();
+    assert!(
+        ["log/", "database", "sqlite"].iter().any(|text| last.contains(text)),
+        "{what}: {told}"
+    );
+    assert!(!told.contains("panicked"), "{what}: {told}");
+}
+
+/// What a relay has left: killed in mid-stream, and stopped in order. Some accounts were taken down.
+fn images() -> (Image, Image, BTreeMap<u64, Vec<u8>>) {
+    let mut stage = Stage::new(&["--log-segment-bytes", "1MiB"]);
+    stage.push(0..usize::MAX);
+    let consumer = Consumer::connect(stage.relay.api, Some(0));
+    let mut frames = consumer.wait_for(stage.corpus.event_count());
+    let did = consumer::event(&frames[0]).did.to_owned();
+    let body = json!({ "did": did }).to_string();
+    assert_eq!(stage.relay.admin("POST", "/admin/repo/takeDown", &body).status, 200);
+    frames = consumer.wait_for(frames.len() + 1);
+    eventually("the erasure", || {
+        let pending = stage.relay.metric("relayered_log_erasures_pending_count", "");
+        (pending < 0.5 && stage.relay.data_dir().join("log/erased").exists()).then_some(())
+    });
+    frames.retain(|frame| {
+        let event = consumer::event(frame);
+        event.did != did || matches!(event.body, Body::Account(_) | Body::Identity(_))
+    });
+    let right = frames.into_iter().map(|frame| (consumer::event(&frame).seq, frame)).collect();
+    stage.relay.kill();
+    let killed = read_image(&stage.relay.data_dir());
+    stage.relay.launch();
+    assert!(stage.relay.terminate().success());
+    (killed, read_image(&stage.relay.data_dir()), right)
+}
+
 #[test]
 fn a_start_repairs_or_refuses_and_never_serves_wrong_bytes() {
-    let corpus = Corpus::load();
-    let (plc, hosts) = corpus.network();
-    let mut relay = Relay::start(&plc, &["--log-segment-bytes", "1MiB"]);
-    for (pds, frames) in hosts.iter().zip(&corpus.hosts) {
-        relay.add_host(pds);
-        pds.push_all(frames.iter().cloned());
-    }
-    let frames = Consumer::connect(relay.api, Some(0)).wait_for(corpus.event_count());
-    let right: BTreeMap<u64, Vec<u8>> =
-        frames.into_iter().map(|frame| (consumer::event(&frame).seq, frame)).collect();
+    let (killed, stopped, right) = images();
     let newest = *right.last_key_value().unwrap().0;
-    relay.kill();
-    let killed = read_image(&relay.data_dir().join("log"));
-    relay.launch();
-    assert!(relay.terminate().success());
-    let stopped = read_image(&relay.data_dir().join("log"));
-
     let place = tempfile::tempdir().unwrap();
-    let mut dice = Dice(4);
-    let (mut refused, mut served) = (0, 0);
-    for round in 0..24 {
-        let mut image = if round % 2 == 0 { killed.clone() } else { stopped.clone() };
-        let what = damage(&mut image, &mut dice);
-        write_image(&place.path().join("log"), &image);
-        let Some((mut child, api)) = start(place.path()) else {
-            refused += 1;
+    let seed = number("RELAYERED_TEST_SEED").unwrap_or(4);
+    let mut kinds: BTreeMap<String, [u32; 2]> = BTreeMap::new();
+    for round in 0..number("RELAYERED_TEST_DAMAGES").unwrap_or(DAMAGES) {
+        let seed = seed + round;
+        let mut dice = Dice(seed);
+        let mut image = if dice.one_in(2) { killed.clone() } else { stopped.clone() };
+        let damage = damage(&mut image, &mut dice);
+        let what = format!("RELAYERED_TEST_SEED={seed}: {damage}");
+        write_image(place.path(), &image);
+        let count = kinds.entry(kind(damage.split(' ').next().unwrap()).to_owned()).or_default();
+        match start(place.path()) {
+            Err(told) => {
+                assert_clear(&told, &what);
+                count[0] += 1;
+            }
+            Ok(running) => {
+                check_served(place.path(), running, &right, newest, &what);
+                count[1] += 1;
+            }
+        }
+    }
+    eprintln!("refused and started, by what was damaged: {kinds:?}");
+    let [refused, served] =
+        kinds.values().fold([0, 0], |sum, one| [sum[0] + one[0], sum[1] + one[1]]);
+    assert!(refused > 0 && served > 0, "{refused} refused, {served} served");
+}
+
+fn check_served(
+    data: &Path,
+    (mut child, api): (Child, SocketAddr),
+    right: &BTreeMap<u64, Vec<u8>>,
+    newest: u64,
+    what: &str,
+) {
+    let end = tool_end(data, newest);
+    for frame in replay(api, end) {
+        let Ok(event) = protocol::frame::parse(&frame) else {
+            assert!(matches!(
+                protocol::frame::skim(&frame),
+                Ok(protocol::frame::Skim::Info { .. } | protocol::frame::Skim::Error { .. })
+            ));
             continue;
         };
-        served += 1;
-        let end = tool_end(place.path(), newest);
-        for frame in replay(api, end) {
-            let Ok(event) = protocol::frame::parse(&frame) else {
-                assert!(matches!(
-                    protocol::frame::skim(&frame),
-                    Ok(protocol::frame::Skim::Info { .. } | protocol::frame::Skim::Error { .. })
-                ));
-                continue;
-            };
-            assert!(right.get(&event.seq) == Some(&frame), "{what}: seq {} is wrong", event.seq);
-        }
-        child.kill().unwrap();
-        child.wait().unwrap();
-        assert!(leased(place.path()) > newest, "{what}: numbers would be given twice");
+        assert!(right.get(&event.seq) == Some(&frame), "{what}: seq {} is wrong", event.seq);
     }
-    assert!(refused > 0 && served > 0, "{refused} refused, {served} served");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(leased(data) > newest, "{what}: numbers would be given twice");
 }
 
 fn info(data: &Path) -> serde_json::Value {

@@ -222,3 +222,42 @@ fn errors_say_what_to_do() {
     assert!(fs::read_dir(empty.path()).unwrap().next().is_none(), "a look has made files");
     assert_eq!(tool(empty.path(), &["dmup"]).status.code(), Some(64));
 }
+
+/// CRC-32C, bit by bit.
+fn crc32c(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(!0, |crc: u32, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0x82f6_3b78 * (crc & 1)))
+    })
+}
+
+#[test]
+fn files_of_a_newer_format_are_refused_as_they_are() {
+    let (mut relay, frames) = relay_with_corpus();
+    let data = relay.data_dir();
+    assert!(relay.terminate().success());
+    let segments = segment_files(&data);
+    let middle = &segments[segments.len() / 2];
+    for path in [data.join("log/lease"), middle.clone(), middle.with_extension("index")] {
+        let before = fs::read(&path).unwrap();
+        // The first 64 bytes of each: the version at 8, and a checksum at the end.
+        let mut bytes = before.clone();
+        let version = u32::from_le_bytes(bytes[8..12].try_into().unwrap()) + 1;
+        bytes[8..12].copy_from_slice(&version.to_le_bytes());
+        let sum = crc32c(&bytes[..60]).to_le_bytes();
+        bytes[60..64].copy_from_slice(&sum);
+        fs::write(&path, &bytes).unwrap();
+        relay.execute();
+        assert_eq!(relay.wait_for_exit().code(), Some(78));
+        let expected = format!("{} has format version {version}", path.display());
+        assert!(relay.log().contains(&expected), "{}", relay.log());
+        for command in ["verify", "info", "dump", "repair"] {
+            let output = tool(&data, &[command]);
+            let told = String::from_utf8(output.stderr).unwrap();
+            assert!(!output.status.success() && told.contains(&expected), "{command}: {told}");
+        }
+        assert!(fs::read(&path).unwrap() == bytes, "it was changed");
+        fs::write(&path, before).unwrap();
+    }
+    relay.launch();
+    assert!(Consumer::connect(relay.api, Some(0)).wait_for(frames.len()) == frames);
+}
