@@ -21,7 +21,7 @@ use tungstenite::protocol::{
 };
 
 use super::{
-    ConsumerLink, Replay,
+    ConsumerLink, LiveBytes, Replay,
     client::listen,
     events::Walk,
     link::push_frame,
@@ -50,6 +50,7 @@ pub trait Feed {
     fn slice(&self, pos: LogPos) -> Slice;
     /// Happens when the log has grown, or the engine stops.
     fn grown(&self) -> &Signal;
+    fn live(&self) -> &LiveBytes;
     fn replay(&self) -> &Replay;
     /// Consumers are to be sent away once they have everything.
     fn is_stopping(&self) -> bool;
@@ -196,7 +197,8 @@ impl<F: Feed> Consumer<F> {
 
     /// Sends what is new, as it stands in memory.
     async fn send_live(&mut self, slice: MemorySlice) -> io::Result<()> {
-        let events = Bytes::from_owner(slice);
+        let events = self.feed.live().of(self.pos, &slice);
+        drop(slice);
         let mut end = events.len();
         let mut at = 0;
         self.link.set_writing(true);
@@ -215,21 +217,28 @@ impl<F: Feed> Consumer<F> {
 
     /// Sends what is in memory to a consumer who was live and has fallen behind a little.
     async fn send_memory(&mut self, slice: MemorySlice) -> io::Result<()> {
-        let mut walk = Walk::default();
         let mut at = 0;
-        let cut_short = |link: &ConsumerLink| link.has_words() || slice.is_stale();
-        while at < slice.len() && !(cut_short(&self.link) && at == walk.end()) {
+        loop {
             let piece = slice.len().min(at + PIECE_BYTES);
             let count = self.link.write_now(&slice[at..piece])?;
             at += count;
             self.note_written(count);
-            if at < piece || cut_short(&self.link) {
-                // Not the whole chunk waits until there is room, but the rest of one event.
-                walk = walk.to(slice.len().min(at + 1), &slice);
-                self.write(Bytes::copy_from_slice(&slice[at..walk.end()])).await?;
-                at = walk.end();
+            if at < piece || at == slice.len() || self.link.has_words() {
+                break;
             }
             self.let_others().await;
+            if slice.is_stale() {
+                break;
+            }
+        }
+        if at < slice.len() {
+            // Not the whole chunk waits until there is room, but the rest of one event.
+            let least = if slice.is_stale() { at } else { at + 1 };
+            let end = Walk::default().to(least, &slice).end();
+            let rest = Bytes::copy_from_slice(&slice[at..end]);
+            drop(slice);
+            self.write(rest).await?;
+            at = end;
         }
         self.move_by(at);
         Ok(())

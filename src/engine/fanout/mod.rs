@@ -8,15 +8,18 @@
 //!   whose place fell out of the window. Those who replay get a megabyte each in turn. What a client
 //!   says is bounded and ignored, but for control frames.
 //! - *Invariants*: a consumer is a place in the log, and nothing is queued for it but the rest of an
-//!   event that was begun. Nothing is put between the bytes of an event. The shard never waits for the
-//!   disk. No stream ends without a word, as far as the peer still reads.
+//!   event that was begun, or what was sent to all who are live: 64 KiB at most, one copy for all.
+//!   Nothing is put between the bytes of an event. The shard never waits for the disk. No stream ends
+//!   without a word, as far as the peer still reads.
 
 mod client;
 mod consumer;
 mod events;
 mod link;
+mod live;
 mod replay;
 
 pub use consumer::{Feed, serve};
 pub use link::{ConsumerLink, ConsumerTimes};
+pub use live::LiveBytes;
 pub use replay::Replay;

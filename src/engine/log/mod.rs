@@ -153,6 +153,8 @@ impl LogError {
 
 #[cfg(test)]
 pub(crate) use faults::{Fault, FaultyDisk};
+#[cfg(test)]
+pub(crate) use tests::Sample;
 
 /// Opens the log, repairing what a crash has left, and starts its two threads.
 ///

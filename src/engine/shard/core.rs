@@ -25,7 +25,7 @@ use super::{
 use crate::{
     accounts::{Accounts, AccountsConfig, Finished, Verified},
     config::EngineConfig,
-    fanout::{self, ConsumerLink, Feed, Replay},
+    fanout::{self, ConsumerLink, Feed, LiveBytes, Replay},
     log::{LogPos, LogReader, LogView, Slice},
     rt::{self, Signal},
     sequencer::LaneProgress,
@@ -61,6 +61,7 @@ pub struct Core {
     pub(super) consumers: RefCell<HashMap<ConsumerId, Rc<ConsumerLink>, RandomState>>,
     pub(super) log: LogReader,
     view: RefCell<LogView>,
+    live: LiveBytes,
     replay: Replay,
     tls: Arc<ClientConfig>,
     pub(super) stop: Arc<Stop>,
@@ -117,6 +118,7 @@ impl Core {
             hosts: RefCell::new(Hosts::new(limits.host_window, limits.paced_bytes_max)),
             consumers: RefCell::default(),
             view: RefCell::new(ends.log.view()),
+            live: LiveBytes::default(),
             replay: ends.replay,
             seen_head: Cell::new(ends.log.head_pos()),
             log: ends.log,
@@ -297,6 +299,10 @@ impl Feed for Core {
 
     fn grown(&self) -> &Signal {
         &self.grown
+    }
+
+    fn live(&self) -> &LiveBytes {
+        &self.live
     }
 
     fn replay(&self) -> &Replay {
