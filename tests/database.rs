@@ -83,6 +83,15 @@ fn a_database_that_stops_and_comes_back_under_load_costs_no_event() {
         // Events go on without the database.
         consumer.wait_for(before + 50);
         relay.wait_for_line("the connection to the database is lost");
+        for refused in [
+            relay.get("/xrpc/com.atproto.sync.listHosts"),
+            relay.admin("GET", "/admin/repo/takedowns?cursor=&size=500", ""),
+            relay.admin("POST", "/admin/repo/takeDown", r#"{"did":"did:web:a.example"}"#),
+        ] {
+            let name = refused.json()["error"].clone();
+            assert_eq!((refused.status, name.as_str()), (503, Some("ServiceUnavailable")));
+            assert!(refused.headers.contains_key("retry-after"), "{refused:?}");
+        }
         postgres.launch();
     }
     let frames = consumer.wait_for(corpus.event_count());
@@ -204,7 +213,7 @@ fn a_relay_whose_database_is_silent_stops_in_order() {
     let frozen = postgres.freeze();
     // Something waits for the answer when the end comes.
     let mut asking = TcpStream::connect(relay.api).unwrap();
-    asking.write_all(b"GET /xrpc/com.atproto.sync.listHosts HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    asking.write_all(b"GET /_health HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
     let ended = relay.terminate();
     postgres::kill("CONT", &frozen);
     assert!(ended.success(), "{}", relay.log());

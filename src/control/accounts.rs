@@ -88,7 +88,7 @@ mod tests {
             (shard, &*set.did, set.state.local),
             (owner_of(did, 4), did, LocalStatus::Takendown)
         );
-        let (stored, _) = store.account_by_did(did).await.unwrap().unwrap();
+        let stored = store.account_by_did(did).await.unwrap().unwrap();
         assert_eq!(stored.local, LocalStatus::Takendown);
         accounts.take_down(did, false).await.unwrap().unwrap();
         assert!(commands.try_recv().is_err(), "it is down already");

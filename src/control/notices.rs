@@ -102,7 +102,7 @@ mod tests {
         notices.upstream(vec![(state.id, UpstreamStatus::ACTIVE), (state.id, gone)]);
         notices.collections(vec![(state.id, "test.one.two".into())]);
         notices.flush().await;
-        let (after, _) = store.account_by_did("did:web:a.test").await.unwrap().unwrap();
+        let after = store.account_by_did("did:web:a.test").await.unwrap().unwrap();
         assert_eq!(after.upstream, gone);
         let found = store.accounts_by_collection("test.one.two", AccountId(0), 10).await.unwrap();
         assert_eq!(found.len(), 1);

@@ -49,6 +49,7 @@ pub(crate) struct Config {
     pub(crate) consumer_ping: Duration,
     pub(crate) database: DatabaseUrl,
     pub(crate) database_cache_bytes: u64,
+    pub(crate) database_connections_max: usize,
     pub(crate) log_dir: PathBuf,
     pub(crate) replay_window: Duration,
     pub(crate) replay_bytes: Option<u64>,
@@ -129,6 +130,7 @@ impl Config {
             )?,
             database: database(flags, &data_dir)?,
             database_cache_bytes: size("db-cache", flags.db_cache.as_deref(), "256MiB")?,
+            database_connections_max: database_connections(flags)?,
             log_dir: flags.persist_dir.as_ref().map_or_else(|| data_dir.join("log"), PathBuf::from),
             replay_window: time("replay-window", flags.replay_window.as_deref(), "72h")?,
             replay_bytes: size_if("replay-bytes", flags.replay_bytes.as_deref())?,
@@ -331,6 +333,13 @@ fn signatures(flags: &Flags) -> Result<ecdsa::Settings, ConfigError> {
     let default = ecdsa::Settings::default().audit_every;
     let audit_every = number("signature-audit", flags.signature_audit.as_deref(), default)?;
     Ok(ecdsa::Settings { signatures, audit_every })
+}
+
+fn database_connections(flags: &Flags) -> Result<usize, ConfigError> {
+    match number("max-db-conn", flags.max_db_conn.as_deref(), 40)? {
+        0 => Err(fault("max-db-conn", "at least one is needed: it writes")),
+        count => Ok(count),
+    }
 }
 
 fn number<T: std::str::FromStr>(

@@ -12,7 +12,7 @@ use engine::log::{
 };
 use ports::{LogRecord, RelaySeq};
 use protocol::{
-    cid::Cid,
+    cid::{Cid, Codec},
     frame::{self, Action, Body, Event, Op},
 };
 use serde_json::{Value, json};
@@ -253,6 +253,8 @@ fn action(op: &Op<'_>) -> &'static str {
 
 fn event_json(record: &LogRecord, event: &Event<'_>, bytes: usize) -> Value {
     let text = |cid: Option<Cid>| cid.map(|cid| cid.to_string());
+    let block = |digest| Cid::from_digest(Codec::DagCbor, digest).to_string();
+    let head = record.head;
     let (kind, body) = match &event.body {
         Body::Commit(body) => (
             "#commit",
@@ -260,6 +262,7 @@ fn event_json(record: &LogRecord, event: &Event<'_>, bytes: usize) -> Value {
                 "rev": body.rev,
                 "since": body.since,
                 "commit": body.commit.to_string(),
+                "data": head.map(|head| block(head.data)),
                 "prevData": text(body.prev_data),
                 "tooBig": body.too_big,
                 "blocksBytes": body.blocks.len(),
@@ -268,7 +271,15 @@ fn event_json(record: &LogRecord, event: &Event<'_>, bytes: usize) -> Value {
                 })).collect::<Vec<_>>(),
             }),
         ),
-        Body::Sync(body) => ("#sync", json!({ "rev": body.rev, "blocksBytes": body.blocks.len() })),
+        Body::Sync(body) => (
+            "#sync",
+            json!({
+                "rev": body.rev,
+                "commit": head.map(|head| block(head.commit)),
+                "data": head.map(|head| block(head.data)),
+                "blocksBytes": body.blocks.len(),
+            }),
+        ),
         Body::Identity(body) => ("#identity", json!({ "handle": body.handle })),
         Body::Account(body) => {
             ("#account", json!({ "active": body.active, "status": body.status }))

@@ -90,7 +90,11 @@ fn open_store(
         tracing::info!(signal, "stopped before the database could be reached");
         Ok(None)
     };
-    let store_config = StoreConfig { cache_bytes: config.database_cache_bytes, alone: true };
+    let store_config = StoreConfig {
+        cache_bytes: config.database_cache_bytes,
+        alone: true,
+        connections_max: config.database_connections_max,
+    };
     let mut pause = DATABASE_PAUSE_MIN;
     loop {
         // On a thread of its own, as a server that is there but silent may be waited for.

@@ -21,6 +21,9 @@ pub(crate) struct ApiError {
     retry_after: Option<u64>,
 }
 
+/// After which a request makes sense again that the database was needed for.
+const AWAY_PAUSE_SECONDS: u64 = 5;
+
 /// The body of every reply that is an error.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ErrorBody {
@@ -82,6 +85,11 @@ impl ApiError {
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         tracing::error!(%error, "the store failed a request");
+        if error.is_passing() {
+            let message = "the relay cannot reach its database at present; events go on meanwhile";
+            return Self::new(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", message)
+                .retry_after(AWAY_PAUSE_SECONDS);
+        }
         Self::internal()
     }
 }

@@ -264,7 +264,9 @@ impl Discoverer {
                     added += 1;
                     self.store.unrefuse_host(&hostname).await?;
                 }
-                Err(CrawlRefusal::Internal(why)) => return Err(Why::Here(why)),
+                Err(CrawlRefusal::Internal(why) | CrawlRefusal::Away(why)) => {
+                    return Err(Why::Here(why));
+                }
                 Err(refusal @ (CrawlRefusal::Unreachable(_) | CrawlRefusal::Relay)) => {
                     self.refuse(&hostname, &refusal.to_string()).await?;
                 }

@@ -24,6 +24,9 @@ impl Caller {
     }
 }
 
+/// After which a request makes sense again that the database was needed for.
+const AWAY_PAUSE: Duration = Duration::from_secs(5);
+
 /// What a request led to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Crawl {
@@ -56,6 +59,8 @@ pub enum CrawlRefusal {
     },
     /// The store failed.
     Internal(String),
+    /// The database can't be asked at present.
+    Away(String),
 }
 
 impl CrawlRefusal {
@@ -72,6 +77,7 @@ impl CrawlRefusal {
             Self::Unreachable(_) | Self::Relay => "HostNotFound",
             Self::RateLimited { .. } | Self::Quarantined { .. } => "RateLimitExceeded",
             Self::Internal(_) => "InternalServerError",
+            Self::Away(_) => "ServiceUnavailable",
         }
     }
 
@@ -82,6 +88,7 @@ impl CrawlRefusal {
             Self::Disabled | Self::Banned => 403,
             Self::RateLimited { .. } | Self::Quarantined { .. } => 429,
             Self::Internal(_) => 500,
+            Self::Away(_) => 503,
         }
     }
 
@@ -91,6 +98,7 @@ impl CrawlRefusal {
             Self::RateLimited { retry_after } | Self::Quarantined { retry_after } => {
                 Some(*retry_after)
             }
+            Self::Away(_) => Some(AWAY_PAUSE),
             _ => None,
         }
     }
@@ -115,6 +123,7 @@ impl fmt::Display for CrawlRefusal {
             ),
             // The particulars are for the log, not for strangers.
             Self::Internal(_) => f.write_str("the request could not be carried out"),
+            Self::Away(_) => f.write_str("the relay cannot reach its database at present"),
         }
     }
 }

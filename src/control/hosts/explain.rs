@@ -37,7 +37,7 @@ impl Hosts {
 
     /// All that is known of an account.
     pub async fn account_detail(&self, did: &str) -> Result<AccountDetail, HostsError> {
-        let state = self.store.account_by_did(did).await?.map(|(state, _identity)| state);
+        let state = self.store.account_by_did(did).await?;
         let host = match state {
             Some(state) if state.host != HostId::RELAY => {
                 let HostRow { hostname, .. } = self.store.host(state.host).await?;

@@ -199,7 +199,7 @@ impl Driver {
     }
 
     fn answer_crawl(&mut self, address: &HostAddress, answer: &Result<Crawl, CrawlRefusal>) {
-        if let Err(CrawlRefusal::Internal(error)) = answer {
+        if let Err(CrawlRefusal::Internal(error) | CrawlRefusal::Away(error)) = answer {
             tracing::error!(host = address.hostname, error, "a host could not be added");
         }
         let Some(asked) = self.asked.remove(&address.hostname) else { return };
@@ -227,7 +227,8 @@ async fn insert(store: &Store, host: NewHost, per_day: u64) -> Result<HostRow, C
 }
 
 fn internal(error: StoreError) -> CrawlRefusal {
-    CrawlRefusal::Internal(error.to_string())
+    let why = error.to_string();
+    if error.is_passing() { CrawlRefusal::Away(why) } else { CrawlRefusal::Internal(why) }
 }
 
 /// In Unix seconds.

@@ -96,7 +96,7 @@ async fn an_account_is_made_only_for_the_host_that_its_document_names() {
     assert_eq!(plc.requests(), 1);
     // And what is fetched is kept for the next start.
     assert!(bench.ask(DID, bench.host, true).await.fresh);
-    let (_, stored) = bench.store.account_by_did(DID).await.unwrap().unwrap();
+    let stored = bench.store.account_as_of(DID, RelaySeq(0)).await.unwrap().identity;
     assert_eq!(stored.unwrap().pds.as_deref(), Some("pds.a.com"));
 }
 

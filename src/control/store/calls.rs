@@ -74,7 +74,7 @@ impl Store {
         after: HostId,
         count: usize,
     ) -> Result<Vec<HostRow>, StoreError> {
-        self.call(move |database| database.hosts_page(&filter, after.0, count)).await
+        self.read(move |database| database.hosts_page(&filter, after.0, count)).await
     }
 
     /// Inserts a host with status `active`, or returns the row that has this name already.
@@ -131,13 +131,11 @@ impl Store {
 
 /// Accounts and identities.
 impl Store {
-    /// As of the last time that the rows followed the log: half a second ago.
-    pub async fn account_by_did(
-        &self,
-        did: &str,
-    ) -> Result<Option<(AccountState, Option<StoredIdentity>)>, StoreError> {
-        let found = self.account_as_of(did, RelaySeq(0)).await?;
-        Ok(found.state.map(|state| (state, found.identity)))
+    /// An account's state as of the last time that the rows followed the log: half a second ago.
+    pub async fn account_by_did(&self, did: &str) -> Result<Option<AccountState>, StoreError> {
+        let dids = [did.to_owned()];
+        let found = self.read(move |database| database.accounts_by_did(&dids)).await?;
+        Ok(found.into_iter().next().and_then(|found| found.state))
     }
 
     /// What is known of a DID, with the account's state as of this event of the log or a later one.
@@ -168,7 +166,7 @@ impl Store {
         after: u64,
         count: usize,
     ) -> Result<Vec<AccountRow>, StoreError> {
-        self.call(move |database| database.accounts_after(after, count)).await
+        self.read(move |database| database.accounts_after(after, count)).await
     }
 
     /// Accounts that the operator has taken down, above an id, in the order of ids.
@@ -177,7 +175,7 @@ impl Store {
         after: AccountId,
         count: usize,
     ) -> Result<Vec<AccountRow>, StoreError> {
-        self.call(move |database| database.takedowns_after(after.0, count)).await
+        self.read(move |database| database.takedowns_after(after.0, count)).await
     }
 
     /// The accounts of a host that have been throttled longest.
@@ -248,7 +246,7 @@ impl Store {
         count: usize,
     ) -> Result<Vec<AccountRow>, StoreError> {
         let nsid = nsid.to_owned();
-        self.call(move |database| database.accounts_by_collection(&nsid, after.0, count)).await
+        self.read(move |database| database.accounts_by_collection(&nsid, after.0, count)).await
     }
 
     /// Forgets in which collections an account has records.
@@ -260,7 +258,7 @@ impl Store {
 /// Settings, domains, the audit log, other relays.
 impl Store {
     pub async fn setting(&self, name: &'static str) -> Result<Option<String>, StoreError> {
-        self.call(move |database| database.setting(name)).await
+        self.read(move |database| database.setting(name)).await
     }
 
     pub async fn set_setting(&self, name: &'static str, value: String) -> Result<(), StoreError> {
@@ -269,7 +267,7 @@ impl Store {
 
     /// Banned domains in alphabetical order. A ban holds for the domain and all names below it.
     pub async fn domain_bans(&self) -> Result<Vec<String>, StoreError> {
-        self.call(Database::domain_bans).await
+        self.read(Database::domain_bans).await
     }
 
     /// Whether the ban is new.
@@ -286,7 +284,7 @@ impl Store {
 
     /// Domains that the operator trusts beyond those of the command line, in alphabetical order.
     pub async fn trusted_domains(&self) -> Result<Vec<String>, StoreError> {
-        self.call(Database::trusted_domains).await
+        self.read(Database::trusted_domains).await
     }
 
     /// Whether the domain is new in the list.
@@ -312,11 +310,11 @@ impl Store {
         before: Option<u64>,
         count: usize,
     ) -> Result<Vec<AuditRow>, StoreError> {
-        self.call(move |database| database.audit_list(before, count)).await
+        self.read(move |database| database.audit_list(before, count)).await
     }
 
     pub async fn discoveries(&self) -> Result<Vec<Discovery>, StoreError> {
-        self.call(Database::discoveries).await
+        self.read(Database::discoveries).await
     }
 
     /// Replaces what is stored of the relay.
@@ -326,7 +324,7 @@ impl Store {
 
     pub async fn refused_host(&self, hostname: &str) -> Result<Option<RefusedHost>, StoreError> {
         let hostname = hostname.to_owned();
-        self.call(move |database| database.refused_host(&hostname)).await
+        self.read(move |database| database.refused_host(&hostname)).await
     }
 
     /// Hosts that are not to be tried yet, above a name, in the order of names.
@@ -336,7 +334,7 @@ impl Store {
         count: usize,
     ) -> Result<Vec<RefusedHost>, StoreError> {
         let after = after.to_owned();
-        self.call(move |database| database.refused_hosts(&after, unix_now(), count)).await
+        self.read(move |database| database.refused_hosts(&after, unix_now(), count)).await
     }
 
     /// Notes that a host was refused, and is not to be tried before `retry_at` (Unix seconds).

@@ -32,17 +32,29 @@ impl Database {
         config: StoreConfig,
         gives_up: watch::Receiver<bool>,
     ) -> Result<Self, StoreError> {
-        let mut database = Self {
-            sql: Sql::open(url, config, gives_up)?,
+        let mut database = Self::new(Sql::open(url, config, gives_up)?);
+        database.load()?;
+        Ok(database)
+    }
+
+    /// For reading alone; what is held back from being written is not there.
+    pub(super) fn reader(
+        url: &DatabaseUrl,
+        gives_up: watch::Receiver<bool>,
+    ) -> Result<Self, StoreError> {
+        Ok(Self::new(Sql::reader(url, gives_up)?))
+    }
+
+    fn new(sql: Sql) -> Self {
+        Self {
+            sql,
             follower: None,
             identities: Vec::new(),
             collections: CollectionNames::default(),
             next_account: 1,
             epoch: 0,
             closed: false,
-        };
-        database.load()?;
-        Ok(database)
+        }
     }
 
     /// After the connection was made anew: a database that has crashed may have forgotten what it was

@@ -72,6 +72,8 @@ impl Folded {
 /// What the row says before the batch.
 struct Before {
     host: HostId,
+    /// Another one than `host` only where the row is new, and counted nowhere.
+    host_in_row: HostId,
     upstream: UpstreamStatus,
     local: LocalStatus,
 }
@@ -117,7 +119,7 @@ impl Fold {
         insert_accounts(sql, &self.born)?;
         self.said.store(sql, |account| self.before.get(&account).map(|before| before.local))?;
         let mut counts = CountChanges::default();
-        let mut rows = Vec::with_capacity(self.accounts.len());
+        let (mut rows, mut moved) = (Vec::with_capacity(self.accounts.len()), Vec::new());
         for (account, mut folded) in self.accounts {
             if let Some(before) = self.before.get(&account) {
                 // A take-down by the relay itself, read from a frame, is not the host's word.
@@ -126,6 +128,9 @@ impl Fold {
                     && folded.upstream.is_some_and(|said| said.word == StatusWord::Takendown);
                 if ours {
                     folded.upstream = None;
+                }
+                if let Some(host) = folded.host.filter(|host| *host != before.host_in_row) {
+                    moved.push(values![account.0, host.0].into());
                 }
                 counts.remove(before.host, before.upstream, before.local);
                 counts.add(
@@ -138,34 +143,44 @@ impl Fold {
         }
         // In the order of the table, which is kind to its pages.
         rows.sort_unstable();
+        update_accounts(sql, &rows)?;
+        // Apart, as few accounts move, and a statement that may change what an index holds costs twice
+        // as much.
+        moved.sort_unstable();
         sql.execute_rows(
-            "UPDATE account SET
-                 host_id = coalesce(r.host, account.host_id),
-                 upstream = coalesce(r.upstream, account.upstream),
-                 announced = coalesce(r.announced, account.announced),
-                 rev = coalesce(r.rev, account.rev),
-                 data = coalesce(r.data, account.data),
-                 commit_hash = coalesce(r.hash, account.commit_hash)
-             FROM {rows} WHERE account.id = r.id",
-            &[
-                ("id", Type::Int),
-                ("host", Type::Int),
-                ("upstream", Type::Int),
-                ("announced", Type::Int),
-                ("rev", Type::Int),
-                ("data", Type::Bytes),
-                ("hash", Type::Bytes),
-            ],
-            &rows,
+            "UPDATE account SET host_id = r.host FROM {rows} WHERE account.id = r.id",
+            &[("id", Type::Int), ("host", Type::Int)],
+            &moved,
         )?;
         counts.store(sql)
     }
 }
 
+/// The rows of [`account_row`].
+fn update_accounts(sql: &mut Sql, rows: &[Vec<Value>]) -> Result<u64, StoreError> {
+    sql.execute_rows(
+        "UPDATE account SET
+             upstream = coalesce(r.upstream, account.upstream),
+             announced = coalesce(r.announced, account.announced),
+             rev = coalesce(r.rev, account.rev),
+             data = coalesce(r.data, account.data),
+             commit_hash = coalesce(r.hash, account.commit_hash)
+         FROM {rows} WHERE account.id = r.id",
+        &[
+            ("id", Type::Int),
+            ("upstream", Type::Int),
+            ("announced", Type::Int),
+            ("rev", Type::Int),
+            ("data", Type::Bytes),
+            ("hash", Type::Bytes),
+        ],
+        rows,
+    )
+}
+
 fn account_row(account: AccountId, folded: &Folded) -> Vec<Value> {
     values![
         account.0,
-        folded.host.map(|host| host.0),
         folded.upstream.map(UpstreamStatus::code),
         folded.announced.map(Effective::code),
         folded.head.map(|head| head.rev),
@@ -236,7 +251,12 @@ impl Database {
                 fold.before.insert(
                     id,
                     // Counted nowhere so far.
-                    Before { host: HostId::RELAY, upstream: state.upstream, local: state.local },
+                    Before {
+                        host: HostId::RELAY,
+                        host_in_row: state.host,
+                        upstream: state.upstream,
+                        local: state.local,
+                    },
                 );
             }
         }
@@ -244,12 +264,10 @@ impl Database {
     }
 
     fn read_before(&mut self, fold: &mut Fold) -> Result<(), StoreError> {
-        let wanted: Vec<Vec<Value>> = fold
-            .accounts
-            .keys()
-            .filter(|id| !fold.before.contains_key(id))
-            .map(|id| values![id.0].into())
-            .collect();
+        let mut ids: Vec<u64> = fold.accounts.keys().map(|id| id.0).collect();
+        ids.retain(|id| !fold.before.contains_key(&AccountId(*id)));
+        ids.sort_unstable();
+        let wanted: Vec<Vec<Value>> = ids.into_iter().map(|id| values![id].into()).collect();
         let rows = self.sql.query_rows(
             "SELECT a.id, a.host_id, a.upstream, a.local
              FROM {rows} JOIN account AS a ON a.id = r.id",
@@ -257,8 +275,10 @@ impl Database {
             &wanted,
         )?;
         for row in &rows {
+            let host = HostId(row.get(1)?);
             let before = Before {
-                host: HostId(row.get(1)?),
+                host,
+                host_in_row: host,
                 upstream: UpstreamStatus::from_code(row.get(2)?),
                 local: LocalStatus::from_code(row.get(3)?),
             };

@@ -19,6 +19,7 @@ mod fold;
 mod follow;
 mod host;
 mod local;
+mod readers;
 mod row;
 mod setting;
 mod sibling;
@@ -33,7 +34,6 @@ use std::{collections::HashMap, sync::mpsc};
 use ports::{AccountState, HostId, HostSeq, RelaySeq};
 use tokio::sync::{oneshot, watch};
 
-use self::database::Database;
 pub use self::{
     audit::{AuditEntry, AuditRow},
     copy::{CopyProgress, copy},
@@ -46,6 +46,7 @@ pub use self::{
     sibling::{NewSiblingChange, SiblingChange, SiblingPush},
     url::{DatabaseUrl, PostgresUrl},
 };
+use self::{database::Database, readers::Readers};
 pub(crate) use crate::unix_now;
 
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +69,11 @@ pub enum StoreError {
     Tls(String),
     #[error("database: column {column} holds no {wanted}")]
     Column { column: usize, wanted: &'static str },
+    #[error(
+        "a newer version of this program has written the database: its tables are of version {found}, \
+         and this program knows them up to version {known}. Start the newer one, or restore a backup"
+    )]
+    Newer { found: i64, known: i64 },
     #[error("database migration: {0}")]
     Migration(#[from] refinery::Error),
     #[error("database URL {url:?}: {problem}")]
@@ -99,11 +105,13 @@ pub struct StoreConfig {
     /// Whether no other relay may use the server's database meanwhile. (A file stands beside an event
     /// log, which has a lock.)
     pub alone: bool,
+    /// One writes, the others read, as many as are needed at once.
+    pub connections_max: usize,
 }
 
 impl Default for StoreConfig {
     fn default() -> Self {
-        Self { cache_bytes: 256 << 20, alone: false }
+        Self { cache_bytes: 256 << 20, alone: false, connections_max: 4 }
     }
 }
 
@@ -138,10 +146,12 @@ enum Command {
     },
 }
 
-/// A handle to the store's thread. Clones share it.
+/// A handle to the store's threads. Clones share them.
 #[derive(Clone)]
 pub struct Store {
     commands: mpsc::Sender<Command>,
+    /// `None`: who writes reads too.
+    readers: Option<Readers>,
     /// `true` ends all waiting for the server.
     given_up: watch::Sender<bool>,
 }
@@ -161,8 +171,17 @@ impl Store {
     pub fn open_with(url: &DatabaseUrl, config: StoreConfig) -> Result<Self, StoreError> {
         let (commands, receiver) = mpsc::channel::<Command>();
         let (given_up, gives_up) = watch::channel(false);
-        thread::start(url.clone(), config, gives_up, receiver)?;
-        Ok(Self { commands, given_up })
+        thread::start(url.clone(), config, gives_up.clone(), receiver)?;
+        let count = match url {
+            // Another connection would have a database of its own.
+            DatabaseUrl::Memory => 0,
+            DatabaseUrl::File(_) => {
+                thread::processors().min(config.connections_max.saturating_sub(1))
+            }
+            DatabaseUrl::Postgres(_) => config.connections_max.saturating_sub(1),
+        };
+        let readers = (count > 0).then(|| Readers::new(url, count, gives_up));
+        Ok(Self { commands, readers, given_up })
     }
 
     /// From now on a server that does not answer at once counts as unreachable.
@@ -184,6 +203,24 @@ impl Store {
             let _ = reply.send(work(database));
         };
         self.commands.send(Command::Work(Box::new(work))).map_err(|_gone| StoreError::Closed)?;
+        result.await.map_err(|_gone| StoreError::Closed)?
+    }
+
+    /// Runs a closure that writes nothing beside the store's thread: the account rows may be behind
+    /// the log by half a second, all else is as it was written last.
+    ///
+    /// # Cancel-safety
+    /// A dropped call still reads.
+    async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Database) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let Some(readers) = &self.readers else { return self.call(work).await };
+        let (reply, result) = oneshot::channel();
+        readers.submit(Box::new(move |database| {
+            // The asker may have gone.
+            let _ = reply.send(database.and_then(work));
+        }))?;
         result.await.map_err(|_gone| StoreError::Closed)?
     }
 

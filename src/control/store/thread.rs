@@ -52,6 +52,11 @@ pub(super) fn start(
     result.recv().map_err(|_gone| StoreError::Closed)?
 }
 
+/// How many threads run at once on this machine.
+pub(super) fn processors() -> usize {
+    thread::available_parallelism().map_or(1, usize::from)
+}
+
 struct Find {
     did: String,
     as_of: RelaySeq,

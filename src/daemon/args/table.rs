@@ -159,8 +159,9 @@ pub(crate) const GROUPS: &[Group] = &[
                 ["MAX_DB_CONNECTIONS", "MAX_METADB_CONNECTIONS"],
                 Value("N"),
                 "40",
-                "Connections to a database server at most. One is enough for all: it is what this \
-                 version uses."
+                "Connections to the database at most. One writes; the others answer the API's \
+                 questions beside it, and are made when there is something to ask. (For SQLite \
+                 as many as there are processors are enough.)"
             ),
             flag!(
                 "persist-dir" | "disk-persister-dir",

@@ -59,7 +59,7 @@ pub(crate) fn check_did(did: &str) -> Result<(), ApiError> {
 
 pub(crate) async fn account(shared: &Shared, did: &str) -> Result<AccountState, ApiError> {
     match shared.store.account_by_did(did).await? {
-        Some((state, _identity)) => Ok(state),
+        Some(state) => Ok(state),
         None => Err(repo_not_found("this relay does not know the account")),
     }
 }

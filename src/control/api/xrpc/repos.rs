@@ -190,7 +190,7 @@ pub(super) async fn get_head(
 ) -> Reply<Head> {
     check_did(&input.did)?;
     let found = shared.store.account_by_did(&input.did).await?;
-    let head = found.and_then(|(state, _identity)| active_head(&state).ok());
+    let head = found.and_then(|state| active_head(&state).ok());
     let head = head.ok_or_else(|| {
         ApiError::bad_request(
             "HeadNotFound",

@@ -14,7 +14,10 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 pub(super) use self::value::{FromValue, Row, Value};
-use self::{postgres::Postgres, sqlite::Sqlite};
+use self::{
+    postgres::{Postgres, Role},
+    sqlite::Sqlite,
+};
 use super::{DatabaseUrl, StoreConfig, StoreError};
 
 /// The values of a statement's parameters.
@@ -44,6 +47,20 @@ pub(super) enum Durability {
     Disk,
 }
 
+/// Where the migration library keeps what it has done.
+const HISTORY: &str = "refinery_schema_history";
+/// Versions of the tables that were made or migrated, if any were.
+const VERSION: &str = "SELECT CAST(max(version) AS BIGINT) FROM refinery_schema_history";
+
+/// Tables of a newer program are left alone.
+fn refuse_newer(found: Option<i64>, runner: &refinery::Runner) -> Result<(), StoreError> {
+    let known = runner.get_migrations().iter().map(|step| i64::from(step.version())).max();
+    match (found, known.unwrap_or(0)) {
+        (Some(found), known) if found > known => Err(StoreError::Newer { found, known }),
+        _ => Ok(()),
+    }
+}
+
 /// A connection to either database, which is made anew after it broke.
 pub(super) enum Sql {
     Sqlite(Sqlite),
@@ -61,7 +78,25 @@ impl Sql {
             DatabaseUrl::Memory => Self::Sqlite(Sqlite::memory(config.cache_bytes)?),
             DatabaseUrl::File(path) => Self::Sqlite(Sqlite::file(path, config.cache_bytes)?),
             DatabaseUrl::Postgres(url) => {
-                Self::Postgres(Box::new(Postgres::open(url, config.alone, gives_up)?))
+                let role = if config.alone { Role::Alone } else { Role::Beside };
+                let mut postgres = Postgres::new(url, role, gives_up)?;
+                postgres.session()?;
+                Self::Postgres(Box::new(postgres))
+            }
+        })
+    }
+
+    /// A connection that only reads, to a database that is open already. A server is connected to when
+    /// there is something to ask.
+    pub(super) fn reader(
+        url: &DatabaseUrl,
+        gives_up: watch::Receiver<bool>,
+    ) -> Result<Self, StoreError> {
+        Ok(match url {
+            DatabaseUrl::Memory => Self::Sqlite(Sqlite::memory(0)?),
+            DatabaseUrl::File(path) => Self::Sqlite(Sqlite::reader(path)?),
+            DatabaseUrl::Postgres(url) => {
+                Self::Postgres(Box::new(Postgres::new(url, Role::Reader, gives_up)?))
             }
         })
     }

@@ -19,7 +19,7 @@ use tokio_postgres::{
     types::{FromSql, IsNull, ToSql, Type as PgType, to_sql_checked},
 };
 
-use super::{Columns, Durability, Row, Type, Value, tls};
+use super::{Columns, Durability, HISTORY, Row, Type, VERSION, Value, refuse_newer, tls};
 use crate::store::{StoreError, url::PostgresUrl};
 
 /// Pause before the first new attempt to connect; it doubles up to the next.
@@ -39,11 +39,31 @@ mod embedded {
     refinery::embed_migrations!("store/migrations/postgres");
 }
 
+/// What a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    /// Writes, and holds the lock that keeps other relays out.
+    Alone,
+    /// Writes beside a relay.
+    Beside,
+    /// Reads beside one that writes, and so has made the tables.
+    Reader,
+}
+
+impl Role {
+    /// How the server lists the connection.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Alone | Self::Beside => "relayered",
+            Self::Reader => "relayered reader",
+        }
+    }
+}
+
 pub(in crate::store) struct Postgres {
     runtime: Runtime,
     url: PostgresUrl,
-    /// Whether the relay's lock is taken.
-    alone: bool,
+    role: Role,
     gives_up: watch::Receiver<bool>,
     session: Option<Session>,
     /// The server's process that served the last session.
@@ -64,24 +84,25 @@ struct Session {
 }
 
 impl Postgres {
-    pub(super) fn open(
+    /// Connects with the first statement.
+    pub(super) fn new(
         url: &PostgresUrl,
-        alone: bool,
+        role: Role,
         gives_up: watch::Receiver<bool>,
     ) -> Result<Self, StoreError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let mut config = url.config.clone();
         config
-            .application_name("relayered")
+            .application_name(role.name())
             .connect_timeout(CONNECT_TIMEOUT)
             .keepalives_idle(TCP_TIMEOUT)
             .keepalives_interval(TCP_TIMEOUT / 4)
             .keepalives_retries(4)
             .tcp_user_timeout(TCP_TIMEOUT);
-        let mut postgres = Self {
+        Ok(Self {
             runtime,
             url: PostgresUrl { config, ..url.clone() },
-            alone,
+            role,
             gives_up,
             session: None,
             served_by: 0,
@@ -91,9 +112,7 @@ impl Postgres {
             pause: PAUSE_MIN,
             retry_at: Instant::now(),
             last_error: String::new(),
-        };
-        postgres.session()?;
-        Ok(postgres)
+        })
     }
 
     pub(super) fn epoch(&self) -> u64 {
@@ -111,7 +130,7 @@ impl Postgres {
     }
 
     /// Connects if the connection is broken and the pause is over.
-    fn session(&mut self) -> Result<(), StoreError> {
+    pub(super) fn session(&mut self) -> Result<(), StoreError> {
         if self.session.as_ref().is_some_and(|session| session.client.is_closed()) {
             self.lose("the server closed the connection");
         }
@@ -126,7 +145,7 @@ impl Postgres {
                 self.session = Some(session);
                 self.epoch += 1;
                 self.pause = PAUSE_MIN;
-                if self.epoch > 1 {
+                if self.epoch > 1 && self.role != Role::Reader {
                     tracing::info!("the database is back");
                 }
                 Ok(())
@@ -141,7 +160,7 @@ impl Postgres {
     }
 
     fn connect(&mut self) -> Result<Session, StoreError> {
-        let Self { runtime, url, alone, gives_up, served_by, .. } = self;
+        let Self { runtime, url, role, gives_up, served_by, .. } = self;
         let connector = tls::connector(url)?;
         let connecting = async {
             // Name look-up and TLS are not under the library's own time-out.
@@ -159,11 +178,15 @@ impl Postgres {
                 .batch_execute("SET client_min_messages = warning; SET TimeZone = 'UTC'")
                 .await
                 .map_err(from_postgres)?;
-            if *alone {
+            if *role == Role::Alone {
                 lock(&client, served_by).await?;
             }
-            // May take long with a large table.
-            embedded::migrations::runner().run_async(&mut client).await?;
+            if *role == Role::Reader {
+                let sql = "SET default_transaction_read_only = on";
+                client.batch_execute(sql).await.map_err(from_postgres)?;
+            } else {
+                migrate(&mut client).await?;
+            }
             Ok(client)
         };
         let client = runtime.block_on(unless(gives_up, None, connecting))?;
@@ -171,15 +194,20 @@ impl Postgres {
     }
 
     fn lose(&mut self, why: &str) {
-        if self.session.take().is_some() {
+        if self.session.take().is_none() {
+            return;
+        }
+        why.clone_into(&mut self.last_error);
+        self.pause = PAUSE_MIN;
+        self.retry_at = Instant::now();
+        if self.role == Role::Reader {
+            tracing::debug!(error = why, "a connection to the database that reads is lost");
+        } else {
             tracing::error!(
                 error = why,
                 "the connection to the database is lost; events go on meanwhile, and the account \
                  rows follow once it is back"
             );
-            why.clone_into(&mut self.last_error);
-            self.pause = PAUSE_MIN;
-            self.retry_at = Instant::now();
         }
     }
 
@@ -331,6 +359,18 @@ async fn unless<T>(
             Err(StoreError::Unreachable("a statement got no answer in time".into()))
         }
     }
+}
+
+async fn migrate(client: &mut Client) -> Result<(), StoreError> {
+    let runner = embedded::migrations::runner();
+    let sql = "SELECT to_regclass($1) IS NOT NULL";
+    if client.query_one(sql, &[&HISTORY]).await.map_err(from_postgres)?.get(0) {
+        let row = client.query_one(VERSION, &[]).await.map_err(from_postgres)?;
+        refuse_newer(row.get(0), &runner)?;
+    }
+    // May take long with a large table.
+    runner.run_async(client).await?;
+    Ok(())
 }
 
 /// Takes the lock that tells relays of each other; it ends with the session. A session of our own

@@ -3,17 +3,22 @@
 use std::{path::Path, time::Duration};
 
 use rusqlite::{
-    Connection, Statement, ToSql,
+    Connection, OpenFlags, Statement, ToSql,
     types::{ToSqlOutput, ValueRef},
 };
 
-use super::{Columns, Durability, Row, Value};
+use super::{Columns, Durability, HISTORY, Row, VERSION, Value, refuse_newer};
 use crate::store::StoreError;
 
 /// How long a statement waits for another process (a backup, the sqlite3 tool) that holds a lock.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Where nothing is joined to the rows.
+const FROM_ROWS: &str = " FROM {rows} WHERE ";
 /// More than there are statements in the store.
 const STATEMENTS: usize = 256;
+/// So many pages come together in the write-ahead log before they are written to the database file,
+/// with the waits for the disk that this takes. (The library's default is a sixteenth.)
+const CHECKPOINT_PAGES: i64 = 16_000;
 
 mod embedded {
     #![allow(unreachable_pub, reason = "the macro makes the module public")]
@@ -42,15 +47,36 @@ impl Sqlite {
         Self::prepare(Connection::open(path)?, cache_bytes)
     }
 
+    /// Beside a connection that writes, of a database that is there.
+    pub(super) fn reader(path: &Path) -> Result<Self, StoreError> {
+        // It takes part in the locks of the write-ahead log, so the file is not opened as read-only.
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags)?;
+        connection.busy_timeout(BUSY_TIMEOUT)?;
+        connection.pragma_update(None, "query_only", true)?;
+        connection.set_prepared_statement_cache_capacity(STATEMENTS);
+        Ok(Self {
+            connection,
+            #[cfg(test)]
+            steps: 0,
+        })
+    }
+
     fn prepare(mut connection: Connection, cache_bytes: u64) -> Result<Self, StoreError> {
         connection.busy_timeout(BUSY_TIMEOUT)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
+        connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
         // In KiB if it is negative.
         let cache = i64::try_from(cache_bytes / 1024).unwrap_or(i64::MAX);
         connection.pragma_update(None, "cache_size", -cache)?;
         connection.pragma_update(None, "temp_store", "MEMORY")?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS);
-        embedded::migrations::runner().run(&mut connection)?;
+        let runner = embedded::migrations::runner();
+        if connection.table_exists(None, HISTORY)? {
+            let found = connection.query_row(VERSION, [], |row| row.get(0))?;
+            refuse_newer(found, &runner)?;
+        }
+        runner.run(&mut connection)?;
         let mut sqlite = Self {
             connection,
             #[cfg(test)]
@@ -147,14 +173,43 @@ impl Sqlite {
     }
 }
 
-/// `{rows}` as a table of one row.
+/// The statement for one row: its columns are parameters, and it takes no table to name them.
 fn one_row(sql: &str, columns: &Columns) -> String {
-    let list: Vec<String> = columns
-        .iter()
-        .enumerate()
-        .map(|(index, (name, _))| format!("?{} AS {name}", index + 1))
-        .collect();
-    sql.replace("{rows}", &format!("(SELECT {}) AS r", list.join(", ")))
+    if !sql.contains(FROM_ROWS) {
+        // Joined to a table.
+        let list: Vec<String> = columns
+            .iter()
+            .enumerate()
+            .map(|(index, (name, _))| format!("?{} AS {name}", index + 1))
+            .collect();
+        return sql.replace("{rows}", &format!("(SELECT {}) AS r", list.join(", ")));
+    }
+    let mut text = String::with_capacity(sql.len());
+    let bare = sql.replace(FROM_ROWS, " WHERE ");
+    let mut rest = bare.as_str();
+    while let Some(at) = rest.find("r.") {
+        let (before, after) = (&rest[..at], &rest[at + 2..]);
+        let length = after.find(|c: char| !is_of_name(c)).unwrap_or(after.len());
+        let column = columns.iter().position(|(name, _)| *name == &after[..length]);
+        text.push_str(before);
+        match column.filter(|_| !before.ends_with(is_of_name)) {
+            Some(index) => {
+                text.push('?');
+                text.push_str(&(index + 1).to_string());
+                rest = &after[length..];
+            }
+            None => {
+                text.push_str("r.");
+                rest = after;
+            }
+        }
+    }
+    text.push_str(rest);
+    text
+}
+
+fn is_of_name(c: char) -> bool {
+    c.is_ascii_alphanumeric() || c == '_'
 }
 
 fn read(
@@ -191,5 +246,26 @@ impl ToSql for Value {
             Self::Text(text) => ValueRef::Text(text.as_bytes()),
             Self::Bytes(bytes) => ValueRef::Blob(bytes),
         }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::sql::Type;
+
+    #[test]
+    fn statements_are_rewritten_for_one_row() {
+        let columns = [("id", Type::Int), ("a", Type::Text)];
+        let sql = "UPDATE t SET a = coalesce(r.a, t.a), ar.b = ar.a FROM {rows} WHERE t.id = r.id";
+        assert_eq!(
+            one_row(sql, &columns),
+            "UPDATE t SET a = coalesce(?2, t.a), ar.b = ar.a WHERE t.id = ?1"
+        );
+        let sql = "SELECT t.b, r.id FROM {rows} JOIN t ON t.a = r.a";
+        assert_eq!(
+            one_row(sql, &columns),
+            "SELECT t.b, r.id FROM (SELECT ?1 AS id, ?2 AS a) AS r JOIN t ON t.a = r.a"
+        );
     }
 }

@@ -2,6 +2,7 @@
 //! PostgreSQL, in a database of its own.
 
 mod follow;
+mod migrations;
 mod pages;
 mod running;
 mod schema;
@@ -172,5 +173,5 @@ fn progress(host: HostId, cursor: u64) -> HostProgress {
 }
 
 async fn state(store: &Store, did: &str) -> AccountState {
-    store.account_by_did(did).await.unwrap().unwrap().0
+    store.account_by_did(did).await.unwrap().unwrap()
 }

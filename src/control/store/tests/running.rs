@@ -97,3 +97,54 @@ async fn a_silent_server_is_given_up() {
     drop(other);
     fresh.drop().await;
 }
+
+#[tokio::test]
+async fn lists_do_not_wait_for_whoever_writes() {
+    on_both(async |fresh| {
+        let store = fresh.open();
+        let host = store.insert_host(new_host("a.example")).await.unwrap().id;
+        store.create_account("did:plc:a", host).await.unwrap();
+        let (release, held) = mpsc::channel::<()>();
+        let busy = store.clone();
+        let busy = tokio::spawn(async move {
+            busy.call(move |database| {
+                let wait = |_sql: &mut sql::Sql| Ok(held.recv().is_ok());
+                database.sql.transaction(sql::Durability::Log, wait)
+            })
+            .await
+        });
+        tokio::task::yield_now().await;
+        let lists = async || {
+            let hosts = store.hosts_page(HostFilter::default(), HostId(0), 9).await.unwrap();
+            let account = store.account_by_did("did:plc:a").await.unwrap();
+            (hosts.len(), account.is_some())
+        };
+        // As many at once as there are connections, and more.
+        for answer in [lists(), lists(), lists(), lists()].map(Box::pin) {
+            assert_eq!(answer.await, (1, true));
+        }
+        release.send(()).unwrap();
+        assert!(busy.await.unwrap().unwrap());
+        let write = |database: &mut Database| database.set_setting("x", "y");
+        let refused = store.read(write).await.unwrap_err().to_string().to_lowercase();
+        assert!(refused.contains("read-only") || refused.contains("readonly"), "{refused}");
+        // What was written is read at once.
+        for number in 0..20 {
+            store.set_setting("x", number.to_string()).await.unwrap();
+            assert_eq!(store.setting("x").await.unwrap(), Some(number.to_string()));
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn one_connection_does_for_all() {
+    on_both(async |fresh| {
+        let one = StoreConfig { connections_max: 1, ..StoreConfig::default() };
+        let store = Store::open_with(&fresh.url, one).unwrap();
+        store.set_setting("x", "y".into()).await.unwrap();
+        assert_eq!(store.setting("x").await.unwrap().as_deref(), Some("y"));
+        assert!(store.readers.is_none());
+    })
+    .await;
+}

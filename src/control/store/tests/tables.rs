@@ -62,8 +62,9 @@ async fn identities_are_kept_for_known_accounts_only() {
         }
         // Before and after it is written.
         for _ in 0..2 {
-            let (state, found) = store.account_by_did("did:plc:a").await.unwrap().unwrap();
-            assert_eq!((state.id, found), (account.id, Some(identity.clone())));
+            let found = store.account_as_of("did:plc:a", RelaySeq(0)).await.unwrap();
+            let expected = (Some(account), Some(identity.clone()));
+            assert_eq!((found.state, found.identity), expected);
             store.call(Database::flush_identities).await.unwrap();
         }
         let count = store.call(|database| database.value("SELECT count(*) FROM identity", &[]));
@@ -290,8 +291,8 @@ async fn documents_of_an_export_are_there_before_their_accounts() {
             assert_eq!(found.state.is_some(), did == "did:plc:a");
         }
         store.create_account("did:plc:b", HostId(1)).await.unwrap();
-        let (_, identity) = store.account_by_did("did:plc:b").await.unwrap().unwrap();
-        assert_eq!(identity, Some(document("new.example", 9)));
+        let found = store.account_as_of("did:plc:b", RelaySeq(0)).await.unwrap();
+        assert_eq!(found.identity, Some(document("new.example", 9)));
     })
     .await;
 }
