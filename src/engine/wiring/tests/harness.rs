@@ -108,7 +108,13 @@ impl Bench {
         let id = ConsumerId(self.consumers.fetch_add(1, Ordering::Relaxed));
         let socket = ConsumerSocket { id, stream, received: Vec::new(), cursor, remote };
         self.command(id.0 as usize % 2, ShardCommand::Consumer(Box::new(socket)));
-        Consumer { id, socket: WebSocket::from_raw_socket(client, Role::Client, None) }
+        let mut socket = WebSocket::from_raw_socket(client, Role::Client, None);
+        if cursor.is_none() {
+            // Who answers has its place: it gets whatever comes from now on.
+            socket.send(Message::Ping("ready".into())).unwrap();
+            assert_eq!(socket.read().unwrap(), Message::Pong("ready".into()));
+        }
+        Consumer { id, socket }
     }
 
     /// Waits for a report; those that do not fit stay for later.
