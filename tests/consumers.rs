@@ -39,6 +39,45 @@ fn who_does_not_read_holds_up_nobody_and_loses_nothing() {
 }
 
 #[test]
+fn who_names_no_cursor_gets_all_that_comes_after_the_handshake() {
+    const CONSUMERS: usize = 40;
+    let corpus = Corpus::load();
+    let (plc, hosts) = corpus.network();
+    let relay = Relay::start(&plc, &["--shards", "4"]);
+    for pds in &hosts {
+        relay.add_host(pds);
+    }
+    let first = Consumer::connect(relay.api, Some(0));
+    let longest = corpus.hosts.iter().map(Vec::len).max().unwrap();
+    let mut live = Vec::new();
+    for at in 0..CONSUMERS {
+        let part = |count: usize| at * count / CONSUMERS..(at + 1) * count / CONSUMERS;
+        live.push((first.count(), RawConsumer::connect(relay.api, "")));
+        for (pds, frames) in hosts.iter().zip(&corpus.hosts) {
+            let range = part(longest);
+            let range = range.start.min(frames.len())..range.end.min(frames.len());
+            pds.push_all(frames[range].iter().cloned());
+        }
+        // Half of them come while nothing does.
+        if at % 2 == 0 {
+            let sent = corpus.hosts.iter().map(|frames| frames.len().min(part(longest).end)).sum();
+            first.wait_for(sent);
+        }
+    }
+    let all = first.wait_for(corpus.event_count());
+    for (at, (seen, mut consumer)) in live.into_iter().enumerate() {
+        let Got::Event(frame) = consumer.next_answering() else { panic!("an event") };
+        let place = all.iter().position(|event| *event == frame).unwrap();
+        if at % 2 == 1 {
+            assert_eq!(place, seen, "the first event behind the handshake");
+        }
+        for expected in &all[place + 1..] {
+            assert_eq!(consumer.next_answering(), Got::Event(expected.clone()));
+        }
+    }
+}
+
+#[test]
 fn who_comes_in_the_middle_of_a_stream_gets_a_seamless_rest() {
     let corpus = Corpus::load();
     let (plc, hosts) = corpus.network();

@@ -26,6 +26,15 @@ pub enum ShardCommand {
     SetLocal(Box<SetLocal>),
 }
 
+/// Which events a consumer gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConsumerStart {
+    /// It named a cursor: those with a greater seq.
+    Cursor(u64),
+    /// It named none: those that come after this one, the newest when its request was answered.
+    Live(RelaySeq),
+}
+
 /// A consumer's socket, upgraded by control and served by a shard.
 #[derive(Debug)]
 pub struct ConsumerSocket {
@@ -34,8 +43,7 @@ pub struct ConsumerSocket {
     pub stream: TcpStream,
     /// What the client sent behind its request head.
     pub received: Vec<u8>,
-    /// `None`: live. Otherwise events with a greater seq.
-    pub cursor: Option<u64>,
+    pub start: ConsumerStart,
     pub remote: SocketAddr,
 }
 

@@ -7,7 +7,7 @@ use axum::{
 };
 use http::{HeaderMap, Method, StatusCode, Uri, header};
 use hyper_util::rt::TokioIo;
-use ports::{ConsumerId, ConsumerSocket, ShardCommand, ShardId};
+use ports::{ConsumerId, ConsumerSocket, ConsumerStart, ShardCommand, ShardId};
 use tungstenite::handshake::server::create_response_with_body;
 
 use super::{
@@ -51,11 +51,14 @@ fn accept(
     let Peer(peer) = *request.extensions().get::<Peer>().ok_or_else(ApiError::internal)?;
     let added = shared.consumers.add(client, request.headers(), cursor, crate::unix_now());
     let (id, shard) = added.map_err(too_many)?;
+    // Before the reply: whatever comes after it is for the consumer.
+    let newest = shared.log.bounds().newest;
+    let start = cursor.map_or(ConsumerStart::Live(newest), ConsumerStart::Cursor);
     let upgrade = hyper::upgrade::on(&mut request);
     let shared = shared.clone();
     tokio::spawn(async move {
         match upgrade.await {
-            Ok(upgraded) => hand_over(&shared, upgraded, id, shard, cursor, peer),
+            Ok(upgraded) => hand_over(&shared, upgraded, (id, shard), start, peer),
             Err(error) => {
                 tracing::debug!(%error, consumer = id.0, "the upgrade did not happen");
                 shared.consumers.remove(id);
@@ -69,9 +72,8 @@ fn accept(
 fn hand_over(
     shared: &Shared,
     upgraded: hyper::upgrade::Upgraded,
-    id: ConsumerId,
-    shard: ShardId,
-    cursor: Option<u64>,
+    (id, shard): (ConsumerId, ShardId),
+    start: ConsumerStart,
     remote: std::net::SocketAddr,
 ) {
     let taken = upgraded
@@ -80,8 +82,8 @@ fn hand_over(
         .and_then(|parts| Ok((parts.io.into_inner().into_stream().into_std()?, parts.read_buf)));
     match taken {
         Ok((stream, received)) => {
-            tracing::info!(consumer = id.0, %remote, cursor, shard = shard.0, "consumer connected");
-            let socket = ConsumerSocket { id, stream, received: received.to_vec(), cursor, remote };
+            tracing::info!(consumer = id.0, %remote, ?start, shard = shard.0, "consumer connected");
+            let socket = ConsumerSocket { id, stream, received: received.to_vec(), start, remote };
             shared.shards.send(shard, ShardCommand::Consumer(Box::new(socket)));
         }
         Err(error) => {

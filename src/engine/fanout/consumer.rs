@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::{Buf, Bytes};
-use ports::{ConsumerEnd, RelaySeq};
+use ports::{ConsumerEnd, ConsumerStart, RelaySeq};
 use protocol::frame::{error_frame, info_frame};
 use tungstenite::protocol::{
     CloseFrame,
@@ -62,7 +62,7 @@ pub async fn serve<F: Feed>(
     link: Rc<ConsumerLink>,
     socket: (SocketReader, SocketWriter),
     received: Vec<u8>,
-    cursor: Option<u64>,
+    start: ConsumerStart,
 ) -> ConsumerEnd {
     let (reader, writer) = socket;
     rt::spawn(listen(Rc::clone(&link), reader, received));
@@ -77,7 +77,7 @@ pub async fn serve<F: Feed>(
         was_live: false,
         moved_to: None,
     };
-    let end = match consumer.run(cursor).await {
+    let end = match consumer.run(start).await {
         Ok(end) => end,
         // The connection is broken: nobody hears why.
         Err(_) => consumer.link.ending().unwrap_or(ConsumerEnd::Left),
@@ -105,8 +105,12 @@ struct Consumer<F> {
 }
 
 impl<F: Feed> Consumer<F> {
-    async fn run(&mut self, cursor: Option<u64>) -> io::Result<ConsumerEnd> {
-        if let Some(end) = self.place(cursor).await? {
+    async fn run(&mut self, start: ConsumerStart) -> io::Result<ConsumerEnd> {
+        let placed = match start {
+            ConsumerStart::Cursor(cursor) => self.place(cursor).await?,
+            ConsumerStart::Live(newest) => self.place_live(newest).await,
+        };
+        if let Some(end) = placed {
             return self.say_goodbye(end).await;
         }
         loop {
@@ -142,15 +146,30 @@ impl<F: Feed> Consumer<F> {
         self.link.note_pos(next);
     }
 
-    /// Finds the consumer's place; a reason if there is none.
-    async fn place(&mut self, cursor: Option<u64>) -> io::Result<Option<ConsumerEnd>> {
-        let Some(cursor) = cursor else {
-            let (head, head_pos) = self.feed.log().head();
-            self.pos = head_pos;
-            self.was_live = true;
-            self.link.note_start(head_pos, head);
-            return Ok(None);
-        };
+    /// Places a consumer at the end of the log as it was when its handshake was answered: what has come
+    /// since is the first that it gets. A reason if that can't be read.
+    async fn place_live(&mut self, newest: RelaySeq) -> Option<ConsumerEnd> {
+        self.was_live = true;
+        let (head, head_pos) = self.feed.log().head();
+        self.pos = head_pos;
+        self.link.note_start(head_pos, head);
+        if newest >= head {
+            return None;
+        }
+        match self.locate(newest.0).await {
+            Ok((Locate::At(pos), before)) => {
+                self.pos = pos;
+                self.link.note_start(pos, before);
+                None
+            }
+            // All of it is out of the window already.
+            Ok(_) => None,
+            Err(error) => Some(unreadable(&error)),
+        }
+    }
+
+    /// Where the events after a cursor start, and the number of the one before.
+    async fn locate(&self, cursor: u64) -> io::Result<(Locate, RelaySeq)> {
         let log = self.feed.log().clone();
         let find = move || {
             let found = log.locate(cursor)?;
@@ -160,7 +179,12 @@ impl<F: Feed> Consumer<F> {
             };
             Ok((found, before))
         };
-        let (found, before) = match self.feed.replay().disk().run(find).await {
+        self.feed.replay().disk().run(find).await
+    }
+
+    /// Finds the place behind a cursor; a reason if there is none.
+    async fn place(&mut self, cursor: u64) -> io::Result<Option<ConsumerEnd>> {
+        let (found, before) = match self.locate(cursor).await {
             Ok(found) => found,
             Err(error) => return Ok(Some(unreadable(&error))),
         };

@@ -201,7 +201,7 @@ impl Core {
     }
 
     pub(super) fn accept_consumer(self: &Rc<Self>, socket: ConsumerSocket) {
-        let ConsumerSocket { id, stream, received, cursor, remote: _ } = socket;
+        let ConsumerSocket { id, stream, received, start, remote: _ } = socket;
         let refused = |reason| self.report(ShardReport::ConsumerClosed { id, reason });
         if self.stop.phase() >= Phase::Parting {
             return refused(ConsumerEnd::Shutdown);
@@ -216,7 +216,7 @@ impl Core {
         rt::spawn(async move {
             let feed = Rc::clone(&core);
             let socket = (reader, writer);
-            let reason = fanout::serve(feed, Rc::clone(&link), socket, received, cursor).await;
+            let reason = fanout::serve(feed, Rc::clone(&link), socket, received, start).await;
             core.consumer_ended(&link, reason);
         });
     }

@@ -46,7 +46,10 @@ async fn the_handshake_hands_the_socket_to_a_shard() {
     client.write_all(&request).await.unwrap();
     let (shard, command) = fixture.commands.recv().await.unwrap();
     let ShardCommand::Consumer(mut socket) = command else { panic!("{command:?}") };
-    assert_eq!((shard, socket.cursor, socket.id.0), (ShardId(0), Some(5), 1));
+    assert_eq!(
+        (shard, socket.start, socket.id.0),
+        (ShardId(0), ports::ConsumerStart::Cursor(5), 1)
+    );
     assert_eq!(socket.remote, client.local_addr().unwrap());
     // The socket is the client's: what the shard writes comes out behind the 101.
     std::io::Write::write_all(&mut socket.stream, b"frame").unwrap();

@@ -14,16 +14,21 @@ use std::{
 };
 
 use ports::{
-    AccountAnswer, AccountId, AccountLookup, AccountState, ConsumerId, ConsumerSocket, HostFault,
-    HostId, HostLimits, HostProgress, HostResume, HostSocket, Identity, IdentityAnswer,
-    LocalStatus, ShardCommand, ShardId, ShardReport, Strictness, UpstreamStatus,
+    AccountAnswer, AccountId, AccountLookup, AccountState, ConsumerId, ConsumerSocket,
+    ConsumerStart, HostFault, HostId, HostLimits, HostProgress, HostResume, HostSocket, Identity,
+    IdentityAnswer, LocalStatus, ShardCommand, ShardId, ShardReport, Strictness, UpstreamStatus,
     ring::{self, Doorbell},
 };
 use protocol::frame::{account_frame, parse, write_seq};
 use tempfile::TempDir;
 use tungstenite::{Message, WebSocket, protocol::Role};
 
-use crate::{EngineConfig, EngineHandle, log::LogConfig, rt::Driver, wiring::start};
+use crate::{
+    EngineConfig, EngineHandle,
+    log::{LogConfig, LogReader},
+    rt::Driver,
+    wiring::start,
+};
 
 /// How long something that must happen may take before the test is given up.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
@@ -53,6 +58,7 @@ pub(super) struct Bench {
     stopped: Arc<AtomicBool>,
     control: Option<JoinHandle<()>>,
     consumers: AtomicU64,
+    log: LogReader,
 }
 
 impl Bench {
@@ -76,6 +82,7 @@ impl Bench {
             reports,
             seen: VecDeque::new(),
             handle: Some(engine.handle),
+            log: engine.log,
             stopped,
             control: Some(std::thread::spawn(move || control.run())),
             consumers: AtomicU64::new(0),
@@ -106,15 +113,11 @@ impl Bench {
         let (stream, remote) = listener.accept().unwrap();
         client.set_read_timeout(Some(PATIENCE)).unwrap();
         let id = ConsumerId(self.consumers.fetch_add(1, Ordering::Relaxed));
-        let socket = ConsumerSocket { id, stream, received: Vec::new(), cursor, remote };
+        let newest = self.log.bounds().newest;
+        let start = cursor.map_or(ConsumerStart::Live(newest), ConsumerStart::Cursor);
+        let socket = ConsumerSocket { id, stream, received: Vec::new(), start, remote };
         self.command(id.0 as usize % 2, ShardCommand::Consumer(Box::new(socket)));
-        let mut socket = WebSocket::from_raw_socket(client, Role::Client, None);
-        if cursor.is_none() {
-            // Who answers has its place: it gets whatever comes from now on.
-            socket.send(Message::Ping("ready".into())).unwrap();
-            assert_eq!(socket.read().unwrap(), Message::Pong("ready".into()));
-        }
-        Consumer { id, socket }
+        Consumer { id, socket: WebSocket::from_raw_socket(client, Role::Client, None) }
     }
 
     /// Waits for a report; those that do not fit stay for later.
