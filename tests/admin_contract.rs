@@ -332,7 +332,7 @@ fn domains(scene: &Scene) {
     let target = "/admin/pds/addTrustedDomain?domain=*.test";
     scene.refused("POST", target, &Value::Null, 400, "DomainTrusted");
     let target = "/admin/pds/removeTrustedDomain?domain=good.example";
-    scene.refused("POST", target, &Value::Null, 400, "DomainNotTrusted");
+    scene.refused("POST", target, &Value::Null, 404, "DomainNotTrusted");
 }
 
 fn accounts(scene: &mut Scene) {

@@ -295,7 +295,12 @@ impl<'de> Deserializer<'de> for Parameter {
     }
 
     fn deserialize_u64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong> {
-        visitor.visit_u64(self.number("a number of 0 or more")?)
+        let number = self.number("a number of 0 or more")?;
+        // SQL has no greater numbers, and JSON's readers seldom.
+        if number > i64::MAX as u64 {
+            return Err(Wrong(format!("{:?} is greater than any number can be", self.name)));
+        }
+        visitor.visit_u64(number)
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong> {
@@ -424,6 +429,7 @@ mod tests {
     fn what_is_wrong_is_named() {
         for (query, body, message) in [
             ("limit=-1", "", r#""limit" must be a number of 0 or more, not "-1""#),
+            ("limit=9223372036854775808", "", r#""limit" is greater than any number can be"#),
             ("limit=", "", r#""limit" must be a number of 0 or more, not """#),
             ("limit=5.0", "", r#""limit" must be a number of 0 or more, not "5.0""#),
             ("", r#"{"limit":1.5}"#, r#""limit" must be a number of 0 or more, not "1.5""#),

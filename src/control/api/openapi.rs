@@ -1,9 +1,12 @@
 //! The OpenAPI document, made from the handlers.
 
+mod forms;
+
 use std::sync::Arc;
 
 use axum::response::{IntoResponse, Response};
 use http::header;
+use serde_json::Value;
 use utoipa::openapi::{
     ContentBuilder, InfoBuilder, OpenApi, Ref, RefOr, ResponseBuilder, SecurityRequirement,
     path::Operation,
@@ -35,11 +38,13 @@ pub(crate) fn finish(mut document: OpenApi) -> String {
             finish_operation(operation, path.starts_with("/admin/"));
         }
     }
-    document.to_json().unwrap_or_else(|error| {
+    let mut document = serde_json::to_value(document).unwrap_or_else(|error| {
         // It holds nothing that JSON cannot.
         tracing::error!(%error, "the OpenAPI document could not be written");
-        String::new()
-    })
+        Value::Null
+    });
+    forms::complete(&mut document);
+    document.to_string()
 }
 
 fn finish_operation(operation: &mut Operation, admin: bool) {

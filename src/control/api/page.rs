@@ -24,6 +24,15 @@ pub(crate) fn cursor(list: List, last: u64) -> String {
     BASE64URL_NOPAD.encode(&bytes)
 }
 
+/// A regular expression for the cursors of a list, and for none.
+pub(crate) fn pattern(list: List) -> String {
+    // The number behind the list's tag is below 2^63, so the second character has eight values.
+    let end = |last| cursor(list, last).chars().take(2).collect::<String>();
+    let second: String = (0..8).filter_map(|high| end(high << 60).chars().nth(1)).collect();
+    let first: String = end(0).chars().take(1).collect();
+    format!("^({first}[{second}][A-Za-z0-9_-]{{10}})?$")
+}
+
 /// The last row of the page before; 0 for the first page, which an empty cursor asks for, too.
 pub(crate) fn after(list: List, cursor: Option<&str>) -> Result<u64, ApiError> {
     let Some(text) = cursor.filter(|text| !text.is_empty()) else { return Ok(0) };

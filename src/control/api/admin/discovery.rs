@@ -1,6 +1,7 @@
 //! Other relays whose hosts are looked through.
 
 use axum::{Json, extract::State};
+use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -15,6 +16,8 @@ use crate::{
     discovery::DiscoveryState,
     store::RefusedHost,
 };
+
+const HOSTNAME_BYTES_MAX: usize = 255;
 
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct DiscoveryReply {
@@ -68,7 +71,8 @@ pub(super) async fn list(State(shared): State<Shared>) -> Reply<DiscoveryReply> 
 )]
 pub(super) async fn run(State(shared): State<Shared>) -> Reply<Success> {
     if !shared.discoverer.ask() {
-        return Err(ApiError::invalid("no relay is named by --discover-from"));
+        let message = "no relay is named by --discover-from";
+        return Err(ApiError::new(StatusCode::CONFLICT, "NothingToDiscover", message));
     }
     success()
 }
@@ -125,6 +129,9 @@ pub(super) async fn refused(
 ) -> Reply<RefusedReply> {
     let size = page::size("limit", input.limit, 500, 1000)?;
     let after = input.cursor.unwrap_or_default();
+    if after.len() > HOSTNAME_BYTES_MAX {
+        return Err(ApiError::invalid("\"cursor\" is the last name of the page before"));
+    }
     let mut rows = shared.store.refused_hosts(&after, size + 1).await?;
     let more = rows.len() > size;
     rows.truncate(size);

@@ -122,7 +122,7 @@ pub(super) async fn distrust(
 ) -> Reply<Trusted> {
     let pattern = domain_pattern(&input.domain)?;
     if !shared.hosts.untrust_domain(&pattern).await? {
-        return Err(ApiError::bad_request(
+        return Err(ApiError::not_found(
             "DomainNotTrusted",
             format!("{pattern} is not among the domains added through this API"),
         ));

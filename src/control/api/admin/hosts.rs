@@ -52,7 +52,7 @@ pub(super) async fn request_crawl(
         per_day: input.per_day,
         ..Limits::default()
     };
-    let patch = limits.patch()?;
+    let patch = limits.patch();
     let outcome = shared.hosts.request_crawl(&input.hostname, Caller::Admin).await?;
     tracing::info!(hostname = input.hostname, ?outcome, "crawl requested by the operator");
     if patch != HostPatch::default() {
@@ -66,6 +66,7 @@ pub(super) async fn request_crawl(
 #[into_params(parameter_in = Query)]
 pub(super) struct ListHostsInput {
     /// The `ID` of the last record of the page before.
+    #[param(pattern = "^[0-9]{0,9}$")]
     cursor: Option<String>,
     /// Without it: all.
     #[param(minimum = 1, maximum = 100_000)]
@@ -73,7 +74,7 @@ pub(super) struct ListHostsInput {
     /// Part of the name.
     q: Option<String>,
     /// One of `active`, `idle`, `offline`, `throttled`, `banned`.
-    #[param(pattern = "^(active|idle|offline|throttled|banned)$")]
+    #[param(pattern = "^(active|idle|offline|throttled|banned)?$")]
     status: Option<String>,
 }
 

@@ -28,20 +28,16 @@ pub(super) struct Limits {
 }
 
 impl Limits {
-    pub(super) fn patch(self) -> Result<HostPatch, ApiError> {
-        let given = [self.per_second, self.per_hour, self.per_day, self.accounts];
-        if given.into_iter().flatten().any(|limit| limit > i64::MAX as u64) {
-            return Err(ApiError::invalid("a limit is greater than any number of events"));
-        }
+    pub(super) fn patch(self) -> HostPatch {
         let rate = |rate: Option<u64>| rate.map(Some).or(self.default_rates.then_some(None));
-        Ok(HostPatch {
+        HostPatch {
             account_limit: self.accounts,
             per_second: rate(self.per_second),
             per_hour: rate(self.per_hour),
             per_day: rate(self.per_day),
             alerts_silenced: self.alerts_silenced,
             ..HostPatch::default()
-        })
+        }
     }
 }
 
@@ -84,8 +80,9 @@ pub(super) async fn change_limits(
     Input(input): Input<ChangeLimitsInput>,
 ) -> Reply<Success> {
     let address = host_address(&input.host)?;
-    let patch = input.limits().patch()?;
-    if patch == HostPatch::default() && input.crawl_rate.is_none() {
+    let patch = input.limits().patch();
+    let others = input.crawl_rate.is_some() || input.default_rates.is_some();
+    if patch == HostPatch::default() && !others {
         return Err(ApiError::invalid(
             "give at least one of repo_limit, per_second, per_hour, per_day, crawl_rate, \
              default_rates, account_limit_alerts_silenced",
