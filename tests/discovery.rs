@@ -123,5 +123,5 @@ fn a_relay_that_is_away_is_told_of() {
     assert_eq!(relay.get("/xrpc/_health").status, 200);
 
     let without = Relay::start(&FakePlc::start(), &[]);
-    assert_eq!(without.admin("POST", "/admin/discovery/run", "").status, 400);
+    assert_eq!(without.admin("POST", "/admin/discovery/run", "").status, 409);
 }
