@@ -133,8 +133,7 @@ impl Lanes {
         for (lane, item) in items.iter().enumerate() {
             let (halves, _) = item.signature.as_chunks::<32>();
             let (r, s) = (words(&halves[0]), words(&halves[1]));
-            let in_range = |number: &[u64; 4]| *number != [0; 4] && below(number, &C::ORDER);
-            if !in_range(&r) || !in_range(&s) || below(&C::HALF_ORDER, &s) {
+            if !in_range::<C>(&r) || !in_range::<C>(&s) || below(&C::HALF_ORDER, &s) {
                 continue;
             }
             let (x, y) = coordinates(&item.key.to_sec1_uncompressed());
@@ -170,6 +169,11 @@ pub(super) fn coordinates(point: &[u8; 65]) -> ([u64; 4], [u64; 4]) {
     (words(&halves[0]), words(&halves[1]))
 }
 
+/// Whether this is a number that a signature may be made of.
+fn in_range<C: InLanes>(number: &[u64; 4]) -> bool {
+    *number != [0; 4] && below(number, &C::ORDER)
+}
+
 fn below(a: &[u64; 4], b: &[u64; 4]) -> bool {
     a.iter().rev().lt(b.iter().rev())
 }
@@ -202,5 +206,42 @@ pub(super) fn verify<C: InLanes>(items: &[Item<'_>], verdicts: &mut [Verdict]) {
         };
         // SAFETY: as above.
         lanes.settle(unsafe { C::run(&job, base, &mut room) }, verdicts);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lanes::{k256::K256, p256::P256};
+
+    fn numbers_in_range<C: InLanes>() {
+        let [low, rest @ ..] = C::ORDER;
+        let beside = |low: u64| [low, rest[0], rest[1], rest[2]];
+        for good in [ONE, [0, 0, 0, 1], C::HALF_ORDER, beside(low - 1)] {
+            assert!(in_range::<C>(&good), "{good:x?}");
+        }
+        for bad in [[0; 4], C::ORDER, beside(low + 1), [u64::MAX; 4]] {
+            assert!(!in_range::<C>(&bad), "{bad:x?}");
+        }
+    }
+
+    #[test]
+    fn zero_and_the_order_are_no_numbers_of_a_signature() {
+        numbers_in_range::<K256>();
+        numbers_in_range::<P256>();
+    }
+
+    /// One lane for each way in which the four bits can fall.
+    #[test]
+    fn every_outcome_has_its_verdict() {
+        for (small_r, exceptional) in [(0, 0), (0, 0xff), (0xff, 0), (0xff, 0xff)] {
+            let lanes = Lanes { valid: 0b1100, small_r, ..Lanes::filler::<K256>() };
+            let mut verdicts = [Verdict::Undecided; 4];
+            lanes.settle(Outcome { equal: 0b1010, exceptional }, &mut verdicts);
+            let doubt = |otherwise| if exceptional == 0 { otherwise } else { Verdict::Undecided };
+            let unequal = if small_r == 0 { Verdict::Bad } else { Verdict::Undecided };
+            let expected = [Verdict::Bad, Verdict::Bad, doubt(unequal), doubt(Verdict::Good)];
+            assert_eq!(verdicts, expected, "{small_r:x} {exceptional:x}");
+        }
     }
 }

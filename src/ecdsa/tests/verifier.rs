@@ -95,6 +95,33 @@ fn careless_with_p256(curve: Curve, items: &[Item<'_>], verdicts: &mut [Verdict]
     give(curve, items, verdicts, |i, len| curve == Curve::P256 && i == len - 1);
 }
 
+/// Errs on the last item if it is of secp256k1.
+fn careless_with_k256(curve: Curve, items: &[Item<'_>], verdicts: &mut [Verdict]) {
+    give(curve, items, verdicts, |i, len| curve == Curve::K256 && i == len - 1);
+}
+
+/// Errs on the last of five items.
+fn careless_with_five(curve: Curve, items: &[Item<'_>], verdicts: &mut [Verdict]) {
+    give(curve, items, verdicts, |i, len| len == 5 && i == 4);
+}
+
+/// Takes infinity for a good sum, in one lane.
+fn blind<const LANE: usize>(curve: Curve, items: &[Item<'_>], verdicts: &mut [Verdict]) {
+    give(curve, items, verdicts, |i, _| {
+        i % 8 == LANE && items[i].digest == items[i].signature[..32]
+    });
+}
+
+/// Has a good word for everything.
+fn kind(_curve: Curve, _items: &[Item<'_>], verdicts: &mut [Verdict]) {
+    verdicts.fill(Verdict::Good);
+}
+
+/// Has a bad word for everything.
+fn unkind(_curve: Curve, _items: &[Item<'_>], verdicts: &mut [Verdict]) {
+    verdicts.fill(Verdict::Bad);
+}
+
 /// Cannot make up its mind.
 fn doubtful(_curve: Curve, _items: &[Item<'_>], verdicts: &mut [Verdict]) {
     verdicts.fill(Verdict::Undecided);
@@ -144,7 +171,25 @@ fn the_settings_say_who_verifies() {
 
 #[test]
 fn lanes_that_err_fail_the_self_test() {
-    for kernel in [liar, careless, careless_with_p256, doubtful] {
+    let kernels = [
+        liar,
+        careless,
+        careless_with_k256,
+        careless_with_p256,
+        careless_with_five,
+        blind::<0>,
+        blind::<1>,
+        blind::<2>,
+        blind::<3>,
+        blind::<4>,
+        blind::<5>,
+        blind::<6>,
+        blind::<7>,
+        kind,
+        unkind,
+        doubtful,
+    ];
+    for kernel in kernels {
         let verifier = Verifier::tested(kernel, settings(1));
         assert_eq!(verifier.status().in_use, InUse::LibrarySelfTest);
         let set = signed(&CURVES, 20);

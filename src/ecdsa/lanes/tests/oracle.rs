@@ -11,6 +11,8 @@ both! {
     special_numbers => special_numbers_k256, special_numbers_p256;
     /// The ends of the ranges of r and s, on either side.
     ends_of_the_ranges => ends_of_the_ranges_k256, ends_of_the_ranges_p256;
+    /// An r of n and more that is x of the very point.
+    r_is_below_the_order => r_is_below_the_order_k256, r_is_below_the_order_p256;
 }
 
 /// Spoils the case, or not.
@@ -124,4 +126,26 @@ fn ends_of_the_ranges<C: Tested>() {
         ];
         assert_eq!(compare::<C>(&cases), 0);
     }
+}
+
+fn r_is_below_the_order<C: Tested>() {
+    let mut rng = Rng(17);
+    let n = C::order();
+    let mut cases = Vec::new();
+    for above in 0..40 {
+        let x = plus(&n, &small(above));
+        let mut point = [2; 33];
+        point[1..].copy_from_slice(&x);
+        let Some(nonce) = C::key(&point) else { continue };
+        let (r, s, z) = (C::scalar(x), rng.scalar::<C>(), rng.scalar::<C>());
+        let s = if C::is_high(&s) { -s } else { s };
+        if above > 0 {
+            let key = C::recovered(&nonce, &r, &s, &z);
+            cases.push(Case::of_digest(C::bytes(&z), join(x, C::bytes(&s)), key));
+            cases.push(Case::of_digest(C::bytes(&z), join(C::bytes(&r), C::bytes(&s)), key));
+        }
+    }
+    // Of each pair only the second is a signature.
+    assert!(cases.len() >= 16);
+    assert_eq!(compare::<C>(&cases), cases.len() / 2);
 }
