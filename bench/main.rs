@@ -17,13 +17,16 @@ use corpus::Commit;
 use ecdsa::Curve;
 use mimalloc::MiMalloc;
 use protocol::{
-    car::{BlockTable, CarReader},
+    car::{BlockHasher, BlockTable, CarReader},
     commit, frame, mst,
 };
 use rustix::time::{ClockId, clock_gettime};
 
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
+
+/// Events of one turn of a shard.
+const TURN: usize = 128;
 
 fn main() {
     if env::args().nth(1).as_deref() == Some("log") {
@@ -72,10 +75,16 @@ fn main() {
     let batched = batches(&bench);
     let invert = inversion(&bench) - load;
     println!("{invert:>8.2}  inversion of the operations (CAR taken off)");
-    let rest = skim + parse + load + object + invert;
-    println!("{rest:>8.2}  sum of all but the signature (CAR split {car:.2} is part of it)");
-    println!("{:>8.2}  sum: {:.2} x the bare signatures", rest + signature, 1.0 + rest / signature);
-    println!("{:>8.2}  sum in batches: {:.2} x", rest + batched, (rest + batched) / signature);
+    let turn_load = cars(&bench);
+    let turn_invert = inversions(&bench) - turn_load;
+    println!(
+        "{turn_invert:>8.2}  inversion of the operations (CAR taken off), {TURN} events together"
+    );
+    let alone = skim + parse + load + object + invert + signature;
+    let together = skim + parse + turn_load + object + turn_invert + batched;
+    println!("{alone:>8.2}  sum, alone (CAR split {car:.2} is part of it)");
+    println!("{together:>8.2}  sum, {TURN} together");
+    println!("{:>8.2} and {:.2} x the bare signatures", alone / signature, together / signature);
 }
 
 struct Bench<'a> {
@@ -134,7 +143,6 @@ fn signatures(bench: &Bench<'_>) -> f64 {
 
 /// As a shard does it: the signatures of a turn together, both curves mixed.
 fn batches(bench: &Bench<'_>) -> f64 {
-    const TURN: usize = 32;
     let checks: Vec<_> = bench.commits.iter().map(Commit::check).collect();
     let mut least = f64::INFINITY;
     let mut verdicts = Vec::new();
@@ -163,6 +171,62 @@ fn inversion(bench: &Bench<'_>) -> f64 {
     }) - bench.measure(|commit| {
         black_box(frame::parse(&commit.frame).is_ok());
     })
+}
+
+/// The blocks of a turn's events hashed together, then indexed.
+fn cars(bench: &Bench<'_>) -> f64 {
+    let mut table = BlockTable::default();
+    let mut hasher = BlockHasher::default();
+    let mut least = f64::INFINITY;
+    for _ in 0..bench.rounds {
+        let start = cpu_micros();
+        for turn in bench.commits.chunks(TURN) {
+            let cars = hasher.hash(turn.iter().map(|commit| &commit.blocks[..]));
+            for at in 0..turn.len() {
+                assert!(cars.load(at, &mut table).is_ok(), "a CAR file of the corpus is broken");
+            }
+        }
+        least = least.min(cpu_micros() - start);
+    }
+    let mean = least / bench.commits.len() as f64;
+    println!("{mean:>8.2}  CAR split, every block hashed and indexed, {TURN} events together");
+    mean
+}
+
+/// As [`cars`], and the operations undone.
+fn inversions(bench: &Bench<'_>) -> f64 {
+    let events: Vec<_> = bench
+        .commits
+        .iter()
+        .map(|commit| match frame::parse(&commit.frame).map(|event| event.body) {
+            Ok(frame::Body::Commit(body)) => (commit, body),
+            _ => unreachable!("parsed before"),
+        })
+        .collect();
+    let mut table = BlockTable::default();
+    let (mut hasher, mut scratch) = (BlockHasher::default(), mst::Scratch::default());
+    let mut unhashed = mst::Unhashed::default();
+    let mut least = f64::INFINITY;
+    for _ in 0..bench.rounds {
+        let start = cpu_micros();
+        for turn in events.chunks(TURN) {
+            let cars = hasher.hash(turn.iter().map(|(commit, _)| &commit.blocks[..]));
+            let undone = turn.iter().enumerate().map(|(at, (commit, body))| {
+                let blocks = cars.load(at, &mut table).ok()?;
+                mst::invert_later(commit.data, body.ops, &blocks, &mut scratch, &mut unhashed).ok()
+            });
+            let undone: Vec<_> = undone.collect();
+            unhashed.hash();
+            for (undone, (_, body)) in undone.iter().zip(turn) {
+                let before = undone.as_ref().and_then(|undone| unhashed.root(undone));
+                assert!(before.is_some(), "a commit of the corpus does not invert");
+                assert!(body.prev_data.is_none_or(|prev| before == Some(prev)), "another root");
+            }
+            unhashed.clear();
+        }
+        least = least.min(cpu_micros() - start);
+    }
+    least / bench.commits.len() as f64
 }
 
 fn cpu_micros() -> f64 {

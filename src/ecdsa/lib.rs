@@ -18,6 +18,7 @@ mod key;
 mod lanes;
 mod library;
 mod self_test;
+pub mod sha256;
 pub mod sign;
 #[cfg(test)]
 mod tests;

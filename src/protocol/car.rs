@@ -2,9 +2,12 @@
 //!
 //! [`CarReader`] walks the bytes. [`BlockTable`] is the table by which blocks are found: it is
 //! owned by whoever handles events and reused for each of them without allocation;
-//! [`BlockTable::load`] fills it, checking each block's hash once, and gives a [`BlockMap`].
+//! [`BlockTable::load`] fills it, checking each block's hash once, and gives a [`BlockMap`]. [`BlockHasher`]
+//! does so for many files, with the hashes of all their blocks made before, many at once.
 
 use std::hash::{BuildHasher, RandomState};
+
+use ecdsa::sha256::Hasher;
 
 use crate::{
     cbor::{self, Reader},
@@ -187,17 +190,128 @@ pub struct BlockMap<'a> {
     root: Cid,
 }
 
+/// Splits CAR files into blocks and hashes the blocks of many files together. Its room is used again.
+#[derive(Debug, Default)]
+pub struct BlockHasher {
+    cars: Vec<Car<'static>>,
+    blocks: Vec<Place>,
+    /// For each block, the number of its file.
+    owners: Vec<u32>,
+    digests: Vec<[u8; 32]>,
+    hasher: Hasher,
+}
+
+/// Several CAR files, the blocks of which have been hashed.
+#[derive(Debug)]
+pub struct Cars<'a> {
+    cars: Vec<Car<'a>>,
+    room: &'a mut BlockHasher,
+}
+
+/// One of them.
+#[derive(Clone, Copy, Debug)]
+struct Car<'a> {
+    bytes: &'a [u8],
+    root: Result<Cid, DecodeError>,
+    /// The number of its first block, and of the one behind its last.
+    blocks: (u32, u32),
+    /// Why there is no block behind these, if that is not the end.
+    broken: Option<DecodeError>,
+}
+
+impl BlockHasher {
+    /// Splits the files and hashes their blocks. What is wrong with a file is told when it is loaded.
+    pub fn hash<'a>(&'a mut self, files: impl Iterator<Item = &'a [u8]>) -> Cars<'a> {
+        let mut cars: Vec<Car<'a>> = std::mem::take(&mut self.cars);
+        self.blocks.clear();
+        self.owners.clear();
+        cars.extend(files.map(|bytes| self.split(bytes)));
+        for (number, car) in cars.iter().enumerate() {
+            self.owners.resize(car.blocks.1 as usize, number as u32);
+        }
+        let Self { blocks, owners, digests, hasher, .. } = self;
+        let block = |at: usize| blocks[at].data(cars[owners[at] as usize].bytes);
+        hasher.hash(blocks.len(), block, digests);
+        Cars { cars, room: self }
+    }
+
+    fn split<'a>(&mut self, bytes: &'a [u8]) -> Car<'a> {
+        let first = self.blocks.len() as u32;
+        let mut car = Car { bytes, root: Err(TOO_LONG), blocks: (first, first), broken: None };
+        if u32::try_from(bytes.len()).is_ok() {
+            match CarReader::new(bytes) {
+                Ok(reader) => {
+                    car.root = Ok(reader.root());
+                    car.broken = self.read_blocks(reader).err();
+                }
+                Err(error) => car.root = Err(error),
+            }
+        }
+        car.blocks.1 = self.blocks.len() as u32;
+        car
+    }
+
+    fn read_blocks(&mut self, reader: CarReader<'_>) -> Result<(), DecodeError> {
+        for block in reader {
+            self.blocks.push(Place::of(&block?));
+        }
+        Ok(())
+    }
+}
+
+impl Cars<'_> {
+    /// The blocks of one of the files, in their order of [`BlockHasher::hash`]. As
+    /// [`BlockTable::load`].
+    ///
+    /// # Panics
+    /// If there are not as many files.
+    pub fn load<'t>(
+        &'t self,
+        number: usize,
+        table: &'t mut BlockTable,
+    ) -> Result<BlockMap<'t>, DecodeError> {
+        let car = &self.cars[number];
+        let root = car.root?;
+        table.clear();
+        let blocks = car.blocks.0 as usize..car.blocks.1 as usize;
+        let digests = &self.room.digests[blocks.clone()];
+        for (place, digest) in self.room.blocks[blocks].iter().zip(digests) {
+            table.insert(car.bytes, *place, || place.digest(car.bytes) == digest)?;
+        }
+        match car.broken {
+            Some(error) => Err(error),
+            None => Ok(BlockMap { table, bytes: car.bytes, root }),
+        }
+    }
+}
+
+impl Drop for Cars<'_> {
+    fn drop(&mut self) {
+        self.room.cars = emptied(std::mem::take(&mut self.cars));
+    }
+}
+
+/// The same room for files of another time. (Collecting into a vector of the same type is done in
+/// place.)
+fn emptied(mut cars: Vec<Car<'_>>) -> Vec<Car<'static>> {
+    cars.clear();
+    cars.into_iter().map_while(|_| None).collect()
+}
+
+const TOO_LONG: DecodeError = DecodeError { kind: Kind::Length, offset: 0 };
+
 impl BlockTable {
     /// Reads a CAR file, checks the hash of each block, and forgets what was loaded before.
     pub fn load<'a>(&'a mut self, car: &'a [u8]) -> Result<BlockMap<'a>, DecodeError> {
         if u32::try_from(car.len()).is_err() {
-            return Err(DecodeError::new(Kind::Length, 0));
+            return Err(TOO_LONG);
         }
         let reader = CarReader::new(car)?;
         let root = reader.root();
         self.clear();
         for block in reader {
-            self.insert(car, &block?)?;
+            let block = block?;
+            self.insert(car, Place::of(&block), || block.cid.matches(block.data))?;
         }
         Ok(BlockMap { table: self, bytes: car, root })
     }
@@ -226,29 +340,35 @@ impl BlockTable {
         (mixed >> 32) as usize & (self.slots.len() - 1)
     }
 
-    fn insert(&mut self, car: &[u8], block: &Block<'_>) -> Result<(), DecodeError> {
-        let broken = DecodeError::new(Kind::BlockHash, block.offset);
+    /// `is_right`: whether the block's bytes have the hash that stands before them.
+    #[inline]
+    fn insert(
+        &mut self,
+        car: &[u8],
+        block: Place,
+        is_right: impl FnOnce() -> bool,
+    ) -> Result<(), DecodeError> {
+        let broken = DecodeError::new(Kind::BlockHash, block.offset as usize);
         if (self.places.len() + 1) * 2 > self.slots.len() {
             self.grow(car);
         }
-        let digest = &block.cid.as_bytes()[4..];
+        let digest = block.digest(car);
         let mut slot = self.slot(digest);
         while let Some(index) = self.slots[slot].checked_sub(1) {
             let place = self.places[index as usize];
             if place.digest(car) == digest {
                 // The same block again: equal bytes need no second hash.
-                return if place.data(car) == block.data { Ok(()) } else { Err(broken) };
+                return if place.data(car) == block.data(car) { Ok(()) } else { Err(broken) };
             }
             slot = (slot + 1) & (self.slots.len() - 1);
         }
-        if !block.cid.matches(block.data) {
+        if !is_right() {
             return Err(broken);
         }
         if self.places.len() == BLOCKS_MAX {
-            return Err(DecodeError::new(Kind::BlocksTooMany, block.offset));
+            return Err(DecodeError::new(Kind::BlocksTooMany, block.offset as usize));
         }
-        let place = Place { offset: block.offset as u32, length: block.data.len() as u32 };
-        self.places.push(place);
+        self.places.push(block);
         self.slots[slot] = self.places.len() as u32;
         Ok(())
     }
@@ -284,6 +404,10 @@ impl BlockTable {
 }
 
 impl Place {
+    fn of(block: &Block<'_>) -> Self {
+        Self { offset: block.offset as u32, length: block.data.len() as u32 }
+    }
+
     #[inline]
     fn data(self, car: &[u8]) -> &[u8] {
         &car[self.offset as usize..][..self.length as usize]

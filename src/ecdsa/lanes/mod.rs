@@ -24,6 +24,7 @@ mod invert;
 mod k256;
 mod p256;
 mod scalar;
+pub(crate) mod sha256;
 #[cfg(test)]
 mod tests;
 mod vector;

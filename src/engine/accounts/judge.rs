@@ -270,6 +270,7 @@ impl<V: FnMut(&Account, &Signed) -> bool> Case<'_, V> {
                 Err(RefusalReason::InversionMismatch.into())
             }
             Tree::Empty | Tree::Unchecked { .. } => Err(RefusalReason::PrevDataMissing.into()),
+            Tree::Unhashed => Err(RefusalReason::InversionMismatch.into()),
         }
     }
 

@@ -15,7 +15,8 @@ use super::{
 };
 
 impl Accounts {
-    /// Handles all frames that came in, and those that have waited long enough.
+    /// Handles all frames that came in, and those that have waited long enough: all of these, as those
+    /// of one account may wait again, and come out behind what has come in meanwhile.
     pub fn run_turn(&mut self, now: WallTime) {
         if !self.has_work() {
             return;
@@ -25,9 +26,7 @@ impl Accounts {
         scratch.frames.append(&mut self.inbox);
         self.checker.begin_turn();
         let Scratch { frames, checked, .. } = &mut scratch;
-        let Self { checker, collections, .. } = self;
-        let check = |pending: &Pending| checker.check(&pending.frame, collections, now);
-        checked.extend(frames.iter().map(check));
+        self.checker.check(frames, &self.collections, now, checked);
         verify_batch(&mut scratch, &self.table, &self.checker);
         let frames = scratch.frames.drain(..);
         let checked = scratch.checked.drain(..);

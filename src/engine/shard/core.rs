@@ -29,7 +29,9 @@ use crate::{
     log::{LogPos, LogReader, LogView, Slice},
     rt::{self, Signal},
     sequencer::LaneProgress,
-    upstream::{self, Admitted, FrameOutline, HostLink, Intake, RawFrame, Request, TlsSession},
+    upstream::{
+        self, Admitted, FrameOutline, HostLink, Intake, RawFrame, ReadBuffers, Request, TlsSession,
+    },
 };
 
 /// Everything that ties a shard to the other threads.
@@ -65,6 +67,7 @@ pub struct Core {
     replay: Replay,
     tls: Arc<ClientConfig>,
     pub(super) stop: Arc<Stop>,
+    buffers: ReadBuffers,
     /// A push may find room.
     pub(super) room: Signal,
     pub(super) grown: Signal,
@@ -125,6 +128,7 @@ impl Core {
             tls: ends.tls,
             stop: ends.stop,
             config,
+            buffers: ReadBuffers::default(),
             room: Signal::default(),
             grown: Signal::default(),
             sent_by_gone: Cell::new(0),
@@ -285,6 +289,10 @@ impl Intake for Core {
 
     fn home(&self) -> ShardId {
         self.shard
+    }
+
+    fn buffers(&self) -> &ReadBuffers {
+        &self.buffers
     }
 }
 

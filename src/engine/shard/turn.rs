@@ -8,7 +8,7 @@ use super::{Core, mesh::Return, reports::Gauges, stop::Phase};
 use crate::{accounts::WallTime, rt};
 
 /// Frames verified in a turn: about a millisecond, after which consumers and sockets get theirs.
-const FRAMES_A_TURN: usize = 32;
+const FRAMES_A_TURN: usize = 128;
 const COMMANDS_A_TURN: usize = 64;
 const RETURNS_A_TURN: usize = 4096;
 const COLLECTIONS_A_REPORT: usize = 1024;

@@ -10,7 +10,7 @@ use super::{
     FrameOrigin, FrameOutline, HostLink, RawFrame, WsFault, WsMessage, WsParser, WsSide, WsStep,
     handshake::{Handshake, HandshakeStep},
     outline::{Outlined, outline},
-    read_size::ReadSize,
+    read_size::{ReadBuffers, ReadSize},
 };
 use crate::rt::{self, Signal, SocketReader, SocketWriter};
 
@@ -42,6 +42,8 @@ pub trait Intake {
     /// The handshake is done.
     fn note_open(&self, host: HostId);
     fn home(&self) -> ports::ShardId;
+    /// Memory of the shard to read into.
+    fn buffers(&self) -> &ReadBuffers;
 }
 
 /// What becomes of an event by its number.
@@ -176,7 +178,7 @@ impl<I: Intake> Connection<I> {
             self.unyielded = 0;
             rt::yield_now().await;
         }
-        self.size.make_room(&mut target, wanted);
+        self.size.make_room(&mut target, wanted, self.intake.buffers());
         let room = target.capacity() - target.len();
         let (result, target) = self.reader.read(target).await;
         match result {

@@ -27,6 +27,7 @@ pub use fair::FairQueue;
 pub use frame::{FrameOrigin, FrameOutline, RawFrame};
 pub use link::{HostLink, LinkTimes};
 pub use pace::Pace;
+pub use read_size::ReadBuffers;
 pub use tls::{TlsSession, client_config};
 pub use window::{Admission, HostWindow, WindowLimits};
 pub use ws::{WsFault, WsMessage, WsParser, WsSide, WsStep};

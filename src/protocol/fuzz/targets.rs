@@ -5,13 +5,13 @@ use ecdsa::{Curve, VerifyingKey};
 use ipld_core::ipld::Ipld;
 use protocol::{
     Cid,
-    car::{self, BlockTable, CarReader},
+    car::{self, BlockMap, BlockTable, CarReader},
     cbor::{self, DEPTH_MAX, Reader},
     commit,
     did_doc::{self, Endpoint},
     frame::{self, Action, Body, Ops, Skim},
     key,
-    mst::{self, Scratch, tree::Tree},
+    mst::{self, MstError, Scratch, Unhashed, tree::Tree},
     syntax,
 };
 
@@ -71,7 +71,7 @@ pub fn frame(data: &[u8]) {
             if let Ok(map) = table.load(body.blocks)
                 && let Some(commit) = map.get(&map.root()).and_then(|data| commit::parse(data).ok())
             {
-                let _ = mst::invert(commit.data, body.ops, &map, &mut Scratch::default());
+                let _ = invert(commit.data, body.ops, &map, &mut Scratch::default());
             }
         }
         Body::Identity(body) => {
@@ -114,6 +114,21 @@ pub fn commit(data: &[u8]) {
     assert_eq!(serde_ipld_dagcbor::to_vec(&pairs).ok(), Some(unsigned));
 }
 
+/// Undoes operations, hashing at once, and holds it against hashing later.
+fn invert(
+    root: Cid,
+    ops: Ops<'_>,
+    blocks: &BlockMap<'_>,
+    scratch: &mut Scratch,
+) -> Result<Cid, MstError> {
+    let at_once = mst::invert(root, ops, blocks, scratch);
+    let mut unhashed = Unhashed::default();
+    let later = mst::invert_later(root, ops, blocks, scratch, &mut unhashed);
+    unhashed.hash();
+    assert_eq!(later.ok().and_then(|undone| unhashed.root(&undone)), at_once.ok());
+    at_once
+}
+
 /// A node from outside as the root of a tree, under operations of each kind.
 pub fn node(data: &[u8]) {
     let root = Cid::of_dag_cbor(data);
@@ -127,7 +142,7 @@ pub fn node(data: &[u8]) {
     for action in [Action::Create, Action::Update, Action::Delete] {
         let ops = encode_op(action, "com.example.record/3jqfcqzm3fo2j", &value);
         let Ok(ops) = Ops::parse(&ops) else { panic!("a good operation was refused") };
-        let _ = mst::invert(root, ops, &map, &mut scratch);
+        let _ = invert(root, ops, &map, &mut scratch);
     }
 }
 
@@ -168,7 +183,7 @@ pub fn inversion(data: &[u8]) {
     let keys: Vec<&[u8]> = ops.iter().map(|(_, path, _)| path.as_bytes()).collect();
     let mut blocks = tree.proof(&keys);
     let mut scratch = Scratch::default();
-    let mut invert = |root: Cid, blocks: &[(Cid, Vec<u8>)]| {
+    let mut undo = |root: Cid, blocks: &[(Cid, Vec<u8>)]| {
         let mut bytes = Vec::new();
         car::write_header(&mut bytes, &root);
         for (cid, data) in blocks {
@@ -176,14 +191,14 @@ pub fn inversion(data: &[u8]) {
         }
         let mut table = BlockTable::default();
         let Ok(map) = table.load(&bytes) else { panic!("blocks with their hashes were refused") };
-        mst::invert(root, array, &map, &mut scratch)
+        invert(root, array, &map, &mut scratch)
     };
-    assert_eq!(invert(after, &blocks), Ok(before));
+    assert_eq!(undo(after, &blocks), Ok(before));
 
     let sum = data.iter().fold(7usize, |sum, byte| sum.wrapping_mul(31) ^ usize::from(*byte));
     damage(&mut blocks, sum);
     let damaged = blocks[0].0;
-    let _ = invert(damaged, &blocks);
+    let _ = undo(damaged, &blocks);
 }
 
 /// Flips bits of one node, and makes the nodes above it link to what it has become, so that it is

@@ -11,6 +11,7 @@ use super::{
     EMPTY_ROOT, LAYER_MAX, MstError, key_layer,
     layers::{Layers, Subtree},
     node::{self, Entry, KeyArena, KeyRef},
+    unhashed::{AtOnce, Hashing, Link, Undone, Unhashed},
 };
 use crate::{
     car::BlockMap,
@@ -54,13 +55,48 @@ pub fn invert(
     blocks: &BlockMap<'_>,
     scratch: &mut Scratch,
 ) -> Result<Cid, MstError> {
+    match walk(root, ops, blocks, scratch, &mut AtOnce)? {
+        Link::Cid(cid) => Ok(cid),
+        Link::Node(_) => unreachable!("what is hashed at once has its CID"),
+    }
+}
+
+/// As [`invert`], but what is to be hashed is left to `unhashed`: the root is known after
+/// [`Unhashed::hash`], and then only whether each key stands on the layer of its node.
+///
+/// # Errors
+/// As for [`invert`], but as keys count as right until they are hashed, the error may be another one.
+pub fn invert_later(
+    root: Cid,
+    ops: Ops<'_>,
+    blocks: &BlockMap<'_>,
+    scratch: &mut Scratch,
+    unhashed: &mut Unhashed,
+) -> Result<Undone, MstError> {
+    let mark = unhashed.mark();
+    match walk(root, ops, blocks, scratch, unhashed) {
+        Ok(root) => Ok(unhashed.undone(root, mark.1)),
+        Err(error) => {
+            unhashed.back_to(mark);
+            Err(error)
+        }
+    }
+}
+
+fn walk<H: Hashing>(
+    root: Cid,
+    ops: Ops<'_>,
+    blocks: &BlockMap<'_>,
+    scratch: &mut Scratch,
+    hashing: &mut H,
+) -> Result<Link, MstError> {
     if ops.is_empty() {
-        return Ok(root);
+        return Ok(Link::Cid(root));
     }
     scratch.clear();
     scratch.load(ops)?;
     let edits = 0..scratch.edits.len();
-    let mut walk = Walk { blocks, scratch };
+    let mut walk = Walk { blocks, scratch, hashing };
     if root == EMPTY_ROOT {
         walk.gap(None, 0, None, None, edits)?;
     } else {
@@ -121,12 +157,13 @@ struct Node<'b> {
     own: Range<usize>,
 }
 
-struct Walk<'w, 'b> {
+struct Walk<'w, 'b, H> {
     blocks: &'w BlockMap<'b>,
     scratch: &'w mut Scratch,
+    hashing: &'w mut H,
 }
 
-impl<'b> Walk<'_, 'b> {
+impl<'b, H: Hashing> Walk<'_, 'b, H> {
     fn block(&self, cid: &Cid) -> Result<&'b [u8], MstError> {
         self.blocks.get_dag_cbor(cid).ok_or(MstError::Missing)
     }
@@ -138,7 +175,8 @@ impl<'b> Walk<'_, 'b> {
         let start = entries.len();
         let left = node::link_at(block, node::read(block, keys, entries)?)?;
         let own = &entries[start..];
-        if own.iter().any(|entry| key_layer(keys.get(entry.key)) != subtree.layer) {
+        let hashing = &mut *self.hashing;
+        if !own.iter().all(|entry| hashing.is_on_layer(keys.get(entry.key), subtree.layer)) {
             return Err(MstError::Malformed);
         }
         // A node without keys only keeps layers together: it hangs above another one.
@@ -262,19 +300,20 @@ impl<'b> Walk<'_, 'b> {
             self.open_tail()?;
         }
         let Scratch { keys, layers, .. } = &mut *self.scratch;
-        layers.push_key(keys, layer, key, value);
+        layers.push_key(keys, self.hashing, layer, key, value);
         Ok(())
     }
 
-    fn finish(mut self) -> Result<Cid, MstError> {
+    fn finish(mut self) -> Result<Link, MstError> {
         let Scratch { keys, layers, .. } = &mut *self.scratch;
-        if let Some(root) = layers.finish(keys) {
+        if let Some(root) = layers.finish(keys, self.hashing) {
             return Ok(root);
         }
-        match layers.pop_tail() {
-            Some(subtree) => self.strip(subtree),
-            None => Ok(EMPTY_ROOT),
-        }
+        let root = match layers.pop_tail() {
+            Some(subtree) => self.strip(subtree)?,
+            None => EMPTY_ROOT,
+        };
+        Ok(Link::Cid(root))
     }
 
     /// The root when one subtree is all that is left: it, or if it has no keys what hangs below.

@@ -1,10 +1,11 @@
 //! Builds a tree from its content in order: one open node on each layer, closed (encoded and
-//! hashed) when a key of a higher layer arrives. Besides keys it takes whole subtrees, known by
+//! given to be hashed) when a key of a higher layer arrives. Besides keys it takes whole subtrees, known by
 //! their CID alone.
 
 use super::{
     LAYER_MAX,
     node::{KeyArena, KeyRef, NodeWriter},
+    unhashed::{Hashing, Link},
 };
 use crate::cid::Cid;
 
@@ -22,13 +23,13 @@ pub(super) struct Subtree {
 struct Pending {
     key: KeyRef,
     value: Cid,
-    right: Option<Cid>,
+    right: Option<Link>,
 }
 
 #[derive(Debug, Default)]
 struct Layer {
     writer: NodeWriter,
-    left: Option<Cid>,
+    left: Option<Link>,
     pending: Option<Pending>,
     /// The key written last, from which the next is compressed.
     written: KeyRef,
@@ -97,25 +98,32 @@ impl Layers {
     pub(super) fn push_subtree(&mut self, subtree: Subtree) {
         debug_assert!(self.tail.is_none(), "two subtrees side by side");
         debug_assert!(self.last_key.is_none_or(|layer| layer > subtree.layer), "not in a gap");
-        self.link(subtree.layer, subtree.cid);
+        self.link(subtree.layer, Link::Cid(subtree.cid));
         self.tail = Some(subtree);
     }
 
     /// Puts a link to a node of layer `below` where the layer above stands.
-    fn link(&mut self, below: u32, cid: Cid) {
+    fn link(&mut self, below: u32, link: Link) {
         let layer = &mut self.nodes[below as usize + 1];
         match &mut layer.pending {
-            Some(pending) => pending.right = Some(cid),
-            None => layer.left = Some(cid),
+            Some(pending) => pending.right = Some(link),
+            None => layer.left = Some(link),
         }
         self.open |= 1 << (below + 1);
     }
 
     /// Adds a key. A subtree that came last must be of a lower layer.
-    pub(super) fn push_key(&mut self, keys: &KeyArena, layer: u32, key: KeyRef, value: Cid) {
+    pub(super) fn push_key(
+        &mut self,
+        keys: &KeyArena,
+        hashing: &mut impl Hashing,
+        layer: u32,
+        key: KeyRef,
+        value: Cid,
+    ) {
         debug_assert!(self.tail.is_none_or(|tail| tail.layer < layer), "subtree not closed");
         self.tail = None;
-        self.close_below(keys, layer);
+        self.close_below(keys, hashing, layer);
         self.flush(keys, layer);
         self.nodes[layer as usize].pending = Some(Pending { key, value, right: None });
         self.open |= 1 << layer;
@@ -134,30 +142,31 @@ impl Layers {
         }
     }
 
-    fn close_below(&mut self, keys: &KeyArena, layer: u32) {
+    fn close_below(&mut self, keys: &KeyArena, hashing: &mut impl Hashing, layer: u32) {
         loop {
             let lowest = self.open.trailing_zeros();
             if lowest >= layer {
                 return;
             }
-            let cid = self.close(keys, lowest);
-            self.link(lowest, cid);
+            let node = self.close(keys, hashing, lowest);
+            self.link(lowest, node);
         }
     }
 
-    fn close(&mut self, keys: &KeyArena, layer: u32) -> Cid {
+    fn close(&mut self, keys: &KeyArena, hashing: &mut impl Hashing, layer: u32) -> Link {
         self.flush(keys, layer);
         let node = &mut self.nodes[layer as usize];
         let left = node.left;
-        let cid = Cid::of_dag_cbor(node.writer.finish(left.as_ref()));
+        let (bytes, holes) = node.writer.finish(left.as_ref());
+        let link = hashing.node(bytes, holes);
         self.reset(layer);
-        cid
+        link
     }
 
     /// The root of all that was added; `None` if there was no key.
-    pub(super) fn finish(&mut self, keys: &KeyArena) -> Option<Cid> {
+    pub(super) fn finish(&mut self, keys: &KeyArena, hashing: &mut impl Hashing) -> Option<Link> {
         self.last_key?;
-        self.close_below(keys, self.top);
-        Some(self.close(keys, self.top))
+        self.close_below(keys, hashing, self.top);
+        Some(self.close(keys, hashing, self.top))
     }
 }

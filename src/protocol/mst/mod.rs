@@ -10,6 +10,7 @@ mod invert;
 mod layers;
 mod node;
 pub mod tree;
+mod unhashed;
 
 use std::fmt;
 
@@ -17,8 +18,9 @@ use sha2::{Digest, Sha256};
 
 use crate::cid::{Cid, Codec};
 
-pub use invert::{Scratch, invert};
+pub use invert::{Scratch, invert, invert_later};
 pub use node::{ENTRIES_MAX, KEY_BYTES_MAX};
+pub use unhashed::{Undone, Unhashed};
 
 /// The CID of the empty tree's only node.
 pub const EMPTY_ROOT: Cid = Cid::from_digest(
@@ -36,10 +38,16 @@ const LAYER_MAX: u32 = 63;
 /// The layer on which a key stands.
 #[inline]
 pub fn key_layer(key: &[u8]) -> u32 {
+    layer_of(&Sha256::digest(key).into())
+}
+
+/// The same by the key's hash.
+#[inline]
+fn layer_of(digest: &[u8; 32]) -> u32 {
     let mut zeros = 0;
-    for byte in Sha256::digest(key) {
+    for byte in digest {
         zeros += byte.leading_zeros();
-        if byte != 0 {
+        if *byte != 0 {
             break;
         }
     }

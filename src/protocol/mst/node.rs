@@ -1,10 +1,13 @@
 //! The strict reading and the writing of tree nodes:
 //! `{e: [{k: suffix, p: prefix length, t: link or null, v: link}, …], l: link or null}`.
 
-use super::MstError;
+use super::{
+    MstError,
+    unhashed::{Hole, Link},
+};
 use crate::{
     cbor::{self, LINK_PREFIX, Reader},
-    cid::{CID_BYTES, Cid},
+    cid::{CID_BYTES, Cid, Codec},
 };
 
 /// Bytes of a key.
@@ -173,12 +176,14 @@ pub(super) fn first_key(block: &[u8]) -> Result<Option<&[u8]>, MstError> {
     Ok(Some(suffix))
 }
 
-/// Encodes one node, entry by entry, and hashes it.
+/// Encodes one node, entry by entry.
 #[derive(Clone, Debug, Default)]
 pub(super) struct NodeWriter {
     /// Room for the head, then the entries.
     bytes: Vec<u8>,
     count: usize,
+    /// Offsets are within `bytes`.
+    holes: Vec<Hole>,
 }
 
 /// Map head, key `e`, and an array head of up to three bytes.
@@ -190,10 +195,11 @@ impl NodeWriter {
         self.bytes.clear();
         self.bytes.shrink_to(BYTES_KEPT);
         self.count = 0;
+        self.holes.clear();
     }
 
     #[inline]
-    pub(super) fn entry(&mut self, previous: &[u8], key: &[u8], value: &Cid, right: Option<&Cid>) {
+    pub(super) fn entry(&mut self, previous: &[u8], key: &[u8], value: &Cid, right: Option<&Link>) {
         let out = &mut self.bytes;
         if self.count == 0 {
             out.clear();
@@ -205,27 +211,22 @@ impl NodeWriter {
         out.extend_from_slice(b"\x61p");
         cbor::write::unsigned(out, prefix as u64);
         out.extend_from_slice(b"\x61t");
-        match right {
-            Some(right) => cbor::write::link(out, right),
-            None => cbor::write::null(out),
-        }
+        link_to(out, &mut self.holes, right);
         out.extend_from_slice(b"\x61v");
         cbor::write::link(out, value);
         self.count += 1;
     }
 
-    /// The node's bytes, complete. The writer must be cleared before it is used again.
-    pub(super) fn finish(&mut self, left: Option<&Cid>) -> &[u8] {
+    /// The node's bytes, complete but for the digests in its holes. The writer must be cleared
+    /// before it is used again.
+    pub(super) fn finish(&mut self, left: Option<&Link>) -> (&[u8], &[Hole]) {
         let out = &mut self.bytes;
         if self.count == 0 {
             out.clear();
             out.extend_from_slice(&[0; HEAD_ROOM]);
         }
         out.extend_from_slice(b"\x61l");
-        match left {
-            Some(left) => cbor::write::link(out, left),
-            None => cbor::write::null(out),
-        }
+        link_to(out, &mut self.holes, left);
         let count = self.count;
         let array: &[u8] = match count {
             0..24 => &[0x80 | count as u8],
@@ -235,7 +236,20 @@ impl NodeWriter {
         let start = HEAD_ROOM - 3 - array.len();
         out[start..start + 3].copy_from_slice(b"\xa2\x61e");
         out[start + 3..HEAD_ROOM].copy_from_slice(array);
-        &out[start..]
+        self.holes.iter_mut().for_each(|hole| hole.offset -= start as u32);
+        (&self.bytes[start..], &self.holes)
+    }
+}
+
+fn link_to(out: &mut Vec<u8>, holes: &mut Vec<Hole>, link: Option<&Link>) {
+    match link {
+        Some(Link::Cid(cid)) => cbor::write::link(out, cid),
+        Some(Link::Node(node)) => {
+            const DIGEST: [u8; 32] = [0; 32];
+            cbor::write::link(out, &Cid::from_digest(Codec::DagCbor, DIGEST));
+            holes.push(Hole { offset: (out.len() - DIGEST.len()) as u32, node: *node });
+        }
+        None => cbor::write::null(out),
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Nodes remember their CIDs, so that after a change only the nodes on its path are hashed again.
 
-use super::{EMPTY_ROOT, key_layer, node::NodeWriter};
+use super::{EMPTY_ROOT, key_layer, node::NodeWriter, unhashed::Link as Known};
 use crate::cid::Cid;
 
 type Link = Option<Box<Node>>;
@@ -127,7 +127,7 @@ impl Tree {
             }
             None => {
                 self.writer.clear();
-                nodes.push((root, self.writer.finish(None).to_vec()));
+                nodes.push((root, self.writer.finish(None).0.to_vec()));
             }
         }
         nodes
@@ -226,15 +226,15 @@ impl Node {
 
     /// The node's bytes. The CIDs below it must be known.
     fn encode<'w>(&self, writer: &'w mut NodeWriter) -> &'w [u8] {
-        let cid = |link: &Link| link.as_ref().and_then(|node| node.cid);
+        let known = |link: &Link| link.as_ref().and_then(|node| node.cid).map(Known::Cid);
         writer.clear();
         let mut previous: &[u8] = &[];
         for entry in &self.entries {
-            let right = cid(&entry.right);
+            let right = known(&entry.right);
             writer.entry(previous, &entry.key, &entry.value, right.as_ref());
             previous = &entry.key;
         }
-        writer.finish(cid(&self.left).as_ref())
+        writer.finish(known(&self.left).as_ref()).0
     }
 
     fn list<'t>(&'t self, entries: &mut Vec<(&'t [u8], Cid)>) {

@@ -2,7 +2,13 @@
 
 use std::path::PathBuf;
 
-use protocol::{Cid, car, cbor, frame::Action};
+use protocol::{
+    Cid,
+    car::{self, BlockMap},
+    cbor,
+    frame::{Action, Ops},
+    mst,
+};
 use serde_json::Value;
 
 /// An operation as a test writes it down.
@@ -97,4 +103,23 @@ pub(crate) fn encode_car<'a>(
         car::write_block(&mut out, cid, data);
     }
     out
+}
+
+/// Undoes the operations, hashing at once, and holds it against hashing later, of two at a time.
+pub(crate) fn invert(
+    root: Cid,
+    ops: Ops<'_>,
+    blocks: &BlockMap<'_>,
+    scratch: &mut mst::Scratch,
+) -> Result<Cid, mst::MstError> {
+    let at_once = mst::invert(root, ops, blocks, scratch);
+    let mut unhashed = mst::Unhashed::default();
+    let twice = [(); 2].map(|()| mst::invert_later(root, ops, blocks, scratch, &mut unhashed));
+    unhashed.hash();
+    for later in twice {
+        // What went wrong may be told differently, but not whether.
+        let later = later.ok().and_then(|undone| unhashed.root(&undone));
+        assert_eq!(later, at_once.ok());
+    }
+    at_once
 }

@@ -8,7 +8,7 @@ use protocol::{
     Cid,
     car::BlockTable,
     frame::{Action, Ops},
-    mst::{self, EMPTY_ROOT, MstError, Scratch, tree::Tree},
+    mst::{EMPTY_ROOT, MstError, Scratch, tree::Tree},
 };
 
 use crate::data::{self, TestOp};
@@ -27,7 +27,7 @@ impl Commit {
         let mut table = BlockTable::default();
         let map = table.load(&car).unwrap();
         let array = data::encode_ops(&self.ops);
-        mst::invert(self.after, Ops::parse(&array).unwrap(), &map, scratch)
+        data::invert(self.after, Ops::parse(&array).unwrap(), &map, scratch)
     }
 }
 
